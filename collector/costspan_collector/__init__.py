@@ -1,0 +1,1 @@
+"""Receive spans, make calls of them, keep them in ClickHouse."""

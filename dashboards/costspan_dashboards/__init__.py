@@ -1,0 +1,1 @@
+"""Show what the store holds, and raise alerts on it."""

@@ -1,0 +1,1 @@
+"""Alerts: pure rules, stored states, notifications."""

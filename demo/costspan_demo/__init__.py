@@ -1,0 +1,1 @@
+"""A local OpenAI that bills, and traffic for it."""

@@ -1,0 +1,1 @@
+"""One import that records what your OpenAI calls cost."""

@@ -1,0 +1,1 @@
+"""Hold what OpenAI billed against what the spans say."""
