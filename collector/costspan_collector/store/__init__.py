@@ -1,1 +1,11 @@
-"""The only code that talks to ClickHouse."""
+"""The only code that talks to ClickHouse.
+
+>>> store = connect("chdb://./costspan-data")
+>>> migrate(store)
+"""
+
+from costspan_collector.store.client import Store, connect
+from costspan_collector.store.migrate import migrate
+from costspan_collector.store.sql import load_sql
+
+__all__ = ["Store", "connect", "load_sql", "migrate"]

@@ -1,0 +1,52 @@
+"""What the collector reads from the environment, and a check for misspelt names."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CAPTURE_PREFIX = "COSTSPAN_CAPTURE_"
+"""Belongs to the app-side package, which checks its own names."""
+
+
+class ClickHouse(BaseSettings):
+    """Where the rows are."""
+
+    model_config = SettingsConfigDict(env_prefix="COSTSPAN_CLICKHOUSE_", frozen=True)
+
+    url: str = "chdb://./costspan-data"
+    """`chdb:///directory` for the embedded engine, `https://user:password@host:8443/db` for a server."""
+
+
+class Receiver(BaseSettings):
+    """How spans come in."""
+
+    model_config = SettingsConfigDict(env_prefix="COSTSPAN_RECEIVER_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4318, ge=0, le=65535)
+    """OTLP/HTTP's own port, so that an app needs no setting; 0 takes a free one."""
+    max_body_bytes: int = Field(default=16 * 2**20, gt=0)
+    """Of one request, counted after decompression too."""
+    queue_spans: int = Field(default=50_000, gt=0)
+    """Spans that may wait for the store before senders are asked to come back later."""
+
+
+def unknown_variables(
+    environ: Mapping[str, str], groups: Iterable[type[BaseSettings]]
+) -> list[str]:
+    """Return a line for each `COSTSPAN_` variable that nothing reads: nearly always a typo."""
+    known = {
+        f"{group.model_config.get('env_prefix', '')}{field}".upper()
+        for group in groups
+        for field in group.model_fields
+    }
+    lines: list[str] = []
+    for name in sorted(environ):
+        if not name.startswith("COSTSPAN_") or name.startswith(CAPTURE_PREFIX) or name in known:
+            continue
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        lines.append(f"{name} is set, but nothing reads it; {hint}")
+    return lines

@@ -1,0 +1,201 @@
+"""One client for the embedded engine (chDB) and for a ClickHouse server."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from pydantic import TypeAdapter
+
+from costspan.errors import Rejected, Unavailable
+
+DATABASE = "costspan"
+
+
+class Row(Protocol):
+    """A frozen dataclass whose fields are the columns of a table or of a query."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Shape = TypeVar("Shape", bound=Row)
+
+
+class Store:
+    """Rows in, rows out. Safe to share between threads."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client = client
+        self.url = url
+        """Where it is, without user and password."""
+
+    def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
+        """Write `rows` to `table` as one block; they are durable on return.
+
+        A `token` makes the write safe to repeat: the engine keeps the first block of a token.
+
+        Raises:
+            Unavailable: the rows are not written; the same call may work later.
+            Rejected: the engine refused the rows for good.
+        """
+        if not rows:
+            return
+        names = [field.name for field in fields(rows[0])]
+        settings: dict[str, Any] = {"async_insert": 0}
+        if token:
+            settings["insert_deduplication_token"] = token
+        try:
+            self._client.insert(
+                table,
+                [[getattr(row, name) for row in rows] for name in names],
+                column_names=names,
+                column_oriented=True,
+                settings=settings,
+            )
+        except OperationalError as error:
+            msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
+            raise Unavailable(msg) from error
+        except ClickHouseError as error:
+            kind = Unavailable if _may_pass(error) else Rejected
+            msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
+            raise kind(msg) from error
+
+    def select(self, sql: str, shape: type[Shape], **parameters: object) -> list[Shape]:
+        """Return the rows of a query, each checked against `shape`, column for column.
+
+        Raises:
+            Unavailable: the engine did not answer.
+            Rejected: the engine refused the query, or its columns are not those of `shape`.
+        """
+        try:
+            result = self._client.query(sql, parameters=parameters)
+        except OperationalError as error:
+            raise Unavailable(_first_line(error)) from error
+        except ClickHouseError as error:
+            raise Rejected(_first_line(error)) from error
+        names = tuple(field.name for field in fields(shape))
+        found = tuple(result.column_names)  # chDB names no columns where there is no row
+        if found and found != names:
+            msg = f"{shape.__name__} has {names}, the query gives {found}"
+            raise Rejected(msg)
+        check = _adapter(shape)
+        return [
+            check.validate_python(dict(zip(names, row, strict=True))) for row in result.result_rows
+        ]
+
+    def command(self, sql: str, **parameters: object) -> None:
+        """Run a statement that returns no rows.
+
+        Raises:
+            Unavailable: the engine did not answer.
+            Rejected: the engine refused it.
+        """
+        try:
+            self._client.command(sql, parameters=parameters)
+        except OperationalError as error:
+            raise Unavailable(_first_line(error)) from error
+        except ClickHouseError as error:
+            raise Rejected(_first_line(error)) from error
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._client.close()
+
+
+def connect(url: str, *, read_only: bool = False) -> Store:
+    """Return a store for `url`: `chdb:///var/lib/costspan` or `https://user:password@host:8443/db`.
+
+    In one process a chDB directory may be opened any number of times; by one process only.
+
+    Raises:
+        Rejected: the URL is none of these, or another process has the directory open.
+        Unavailable: the server did not answer.
+    """
+    settings: dict[str, Any] = {"readonly": 1} if read_only else {}
+    parts = urlsplit(url)
+    if parts.scheme == "chdb":
+        path = Path(unquote(parts.netloc + parts.path)).absolute()
+        return Store(_embedded(path, settings), f"chdb://{path}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = f"{_without_password(url)!r} is no store: use chdb:///directory or https://user@host:8443/db"
+        raise Rejected(msg)
+    try:
+        client = clickhouse_connect.get_client(
+            host=parts.hostname,
+            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            secure=parts.scheme == "https",
+            database=parts.path.strip("/") or DATABASE,
+            tz_mode="aware",
+            autogenerate_session_id=False,
+            settings=settings,
+        )
+    except ClickHouseError as error:
+        msg = f"{_without_password(url)} does not answer: {_first_line(error)}"
+        raise Unavailable(msg) from error
+    return Store(client, _without_password(url))
+
+
+def _embedded(path: Path, settings: dict[str, Any]) -> Client:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with clickhouse_connect.get_client(interface="chdb", path=str(path)) as first:
+            first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            return clickhouse_connect.get_client(
+                interface="chdb",
+                path=str(path),
+                database=DATABASE,
+                tz_mode="aware",
+                settings=settings,
+            )
+    except OSError as error:
+        msg = f"cannot use {path}: {error.strerror}"
+        raise Rejected(msg) from error
+    except ClickHouseError as error:
+        if "Cannot lock file" in str(error):
+            msg = (
+                f"{path} is in use by another costspan process; stop it, "
+                "or name another directory in COSTSPAN_CLICKHOUSE_URL"
+            )
+            raise Rejected(msg) from error
+        msg = f"cannot open {path}: {_first_line(error)}"
+        raise Rejected(msg) from error
+
+
+_PASSING = (
+    "NOT_ENOUGH_SPACE",
+    "MEMORY_LIMIT",
+    "TOO_MANY_PARTS",
+    "TIMEOUT",
+    "TOO_MANY_SIMULTANEOUS",
+)
+
+
+def _may_pass(error: ClickHouseError) -> bool:
+    return any(name in str(error) for name in _PASSING)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:500]
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@cache
+def _adapter(shape: type[Shape]) -> TypeAdapter[Shape]:
+    return TypeAdapter(shape)
+
+
+def columns(rows: Iterable[Row], *names: str) -> dict[str, list[Any]]:
+    """Return `rows` turned on their side, for charts."""
+    kept = list(rows)
+    return {name: [getattr(row, name) for row in kept] for name in names}
