@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from costspan_collector.store import Store, connect, migrate
 
 

@@ -32,6 +32,8 @@ class Usage:
     web_searches: int = 0
     preview_web_searches: int = 0
     file_searches: int = 0
+    decision_tokens: int = 0
+    """All input of a decision, which has a rate of its own and no other charge."""
     image_tool_tokens: int = 0
     """Tokens of the image tool inside a response: billed at another model's rates."""
 
@@ -79,6 +81,7 @@ def read_usage(body: Mapping[str, Any]) -> Usage | None:
         audio_output_tokens=_count(written, "audio_tokens"),
         image_input_tokens=_count(read, "image_tokens") if image_api else 0,
         image_output_tokens=_count(written, "image_tokens") if image_api else 0,
+        decision_tokens=_count(usage, f"{prefix}_tokens") if "answers" in body else 0,
         **tools,
     )
     _check(counted)

@@ -138,6 +138,9 @@ def price(
 
 def _counts(usage: Usage) -> Iterator[tuple[str, int]]:
     """Yield the disjoint quantities of `usage` by meter, zeros left out."""
+    if usage.decision_tokens:
+        yield "decision_input", usage.decision_tokens
+        return
     fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
     audio_in, image_in = usage.audio_input_tokens, usage.image_input_tokens
     spoken, drawn = usage.audio_output_tokens, usage.image_output_tokens
