@@ -1,0 +1,92 @@
+"""What the collector keeps: the fields are the columns of `calls` and `http_attempts`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+NO_PARENT = bytes(8)
+"""The parent of a root span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One row of `calls`: a GenAI call, known by its trace id and span id.
+
+    A count of tokens, a cost or a time that was not reported is None, never zero; a text that
+    was not reported is empty.
+    """
+
+    started_at: datetime
+    trace_id: bytes
+    """16 raw bytes."""
+    span_id: bytes
+    """8 raw bytes."""
+    parent_span_id: bytes = NO_PARENT
+    service_name: str = ""
+    environment: str = ""
+    scope_name: str = ""
+    operation: str = ""
+    api_type: str = ""
+    provider: str = ""
+    server_address: str = ""
+    request_model: str = ""
+    response_model: str = ""
+    request_tier: str = ""
+    response_tier: str = ""
+    response_id: str = ""
+    request_id: str = ""
+    organization: str = ""
+    project: str = ""
+    key_fingerprint: str = ""
+    key_hint: str = ""
+    team: str = ""
+    feature: str = ""
+    user: str = ""
+    customer: str = ""
+    prompt: str = ""
+    streamed: bool = False
+    stream_outcome: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    duration_us: int = 0
+    time_to_first_chunk_us: int | None = None
+    retries: int = 0
+    status: str = "ok"
+    """ok or error."""
+    error_type: str = ""
+    error_code: str = ""
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    cost_parts_usd: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    """By meter; they sum to the cost."""
+    price_status: str = ""
+    price_book: str = ""
+    price_path: str = ""
+    received_at: datetime
+    ingest_id: int
+    """Of the rows with one identity, the one with the greatest is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAttempt:
+    """One row of `http_attempts`: one HTTP request of a call, a child of its span."""
+
+    started_at: datetime
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes = NO_PARENT
+    service_name: str = ""
+    attempt: int = 0
+    """0 for the first."""
+    method: str = ""
+    server_address: str = ""
+    http_status: int = 0
+    """0 where no answer came."""
+    error_type: str = ""
+    duration_us: int = 0
+    received_at: datetime
+    ingest_id: int

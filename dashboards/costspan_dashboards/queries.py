@@ -1,0 +1,255 @@
+"""What the pages ask the store. Each function is one `.sql` file; its shape is the row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from costspan_collector.store import Store, load_sql
+from costspan_dashboards.filters import Filters, TimeRange
+
+DIMENSIONS = ("model", "team", "feature", "user", "project", "tier")
+"""What spend can be broken down by; besides, by part of the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What happened in one stretch of time."""
+
+    calls: int
+    errors: int
+    cost_usd: Decimal | None
+    unpriced: int
+    unpriced_failed: int
+    p95_us: int | None
+
+    @property
+    def spend_usd(self) -> Decimal | None:
+        """The estimated cost; zero where nothing was called, None where nothing has a price."""
+        return self.cost_usd if self.calls else Decimal(0)
+
+
+def overview(store: Store, filters: Filters) -> Overview:
+    """Return calls, errors, cost and latency."""
+    (row,) = store.select(_sql("overview"), Overview, **filters.parameters())
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    received_at: datetime
+
+
+def latest_call(store: Store) -> datetime | None:
+    """Return when the newest call came in, None where there never was one."""
+    rows = store.select(_sql("latest_call"), _Latest)
+    return rows[0].received_at if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The last run of a scheduled job."""
+
+    job: str
+    status: str
+    ended_at: datetime
+    worked_at: datetime | None
+    detail: str
+
+
+def last_runs(store: Store) -> dict[str, LastRun]:
+    """Return the last run of each job, by its name."""
+    return {run.job: run for run in store.select(_sql("last_runs"), LastRun)}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the filter bar offers, as stored: '' is a call that carries none."""
+
+    teams: tuple[str, ...]
+    features: tuple[str, ...]
+    models: tuple[str, ...]
+    projects: tuple[str, ...]
+
+
+def choices(store: Store, time: TimeRange) -> Choices:
+    """Return the values that calls in `time` carry."""
+    (row,) = store.select(_sql("choices"), Choices, since=time.since, until=time.until)
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Cost and tokens of one step of time and one value."""
+
+    step: datetime
+    is_other: bool
+    value: str
+    cost_usd: Decimal | None
+    tokens: int
+    calls: int
+    unpriced: int
+
+
+def spend_largest(
+    store: Store, filters: Filters, *, by: str, measure: str, room: int
+) -> list[str]:
+    """Return the values of a dimension with the most spend (`usd`) or `tokens`."""
+    sql = _sql("spend_largest")
+    found = filters.parameters() | {"by": by, "measure": measure, "room": room}
+    return [row.value for row in store.select(sql, _Value, **found)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    value: str
+
+
+def spend_by_dimension(
+    store: Store, filters: Filters, *, by: str, largest: Sequence[str], step_seconds: int = 0
+) -> list[Spend]:
+    """Return spend by step and value; values not in `largest` are one, `is_other`."""
+    return store.select(
+        _sql("spend_by_dimension"),
+        Spend,
+        **filters.parameters(),
+        by=by,
+        largest=list(largest),
+        step_seconds=step_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpend:
+    """Cost and tokens of one step of time and one meter."""
+
+    step: datetime
+    value: str
+    cost_usd: Decimal
+    tokens: int
+    calls: int
+
+
+def spend_by_part(store: Store, filters: Filters, *, step_seconds: int = 0) -> list[PartSpend]:
+    """Return spend by step and part of the cost."""
+    return store.select(
+        _sql("spend_by_part"), PartSpend, **filters.parameters(), step_seconds=step_seconds
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCall:
+    """A call as the list shows it."""
+
+    started_at: datetime
+    trace_id: str
+    span_id: str
+    service_name: str
+    api_type: str
+    model: str
+    team: str
+    feature: str
+    project: str
+    status: str
+    error_type: str
+    error_code: str
+    duration_us: int
+    retries: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: Decimal | None
+    price_status: str
+
+
+def calls(
+    store: Store, filters: Filters, *, only: str = "", order: str = "newest", most: int = 200
+) -> list[ListedCall]:
+    """Return calls: `only` '', 'errors' or 'unpriced'; `order` 'newest' or 'cost'."""
+    return store.select(
+        _sql("calls"), ListedCall, **filters.parameters(), only=only, order=order, most=most
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """A call with everything kept of it."""
+
+    started_at: datetime
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    service_name: str
+    environment: str
+    operation: str
+    api_type: str
+    provider: str
+    server_address: str
+    request_model: str
+    response_model: str
+    request_tier: str
+    response_tier: str
+    response_id: str
+    request_id: str
+    organization: str
+    project: str
+    key_fingerprint: str
+    key_hint: str
+    team: str
+    feature: str
+    user: str
+    customer: str
+    prompt: str
+    streamed: bool
+    stream_outcome: str
+    finish_reasons: tuple[str, ...]
+    duration_us: int
+    time_to_first_chunk_us: int | None
+    retries: int
+    status: str
+    error_type: str
+    error_code: str
+    input_tokens: int | None
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: Decimal | None
+    cost_parts_usd: Mapping[str, Decimal]
+    price_status: str
+    price_book: str
+    price_path: str
+    received_at: datetime
+
+    @property
+    def model(self) -> str:
+        """The model that answered; the one asked for where none did."""
+        return self.response_model or self.request_model
+
+
+def trace_calls(store: Store, trace_id: str) -> list[TracedCall]:
+    """Return the calls of a trace, in order of start."""
+    return store.select(_sql("trace_calls"), TracedCall, trace_id=trace_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedAttempt:
+    """One HTTP request of a call."""
+
+    started_at: datetime
+    span_id: str
+    parent_span_id: str
+    attempt: int
+    method: str
+    server_address: str
+    http_status: int
+    error_type: str
+    duration_us: int
+
+
+def trace_attempts(store: Store, trace_id: str) -> list[TracedAttempt]:
+    """Return the HTTP attempts of a trace, in order of start."""
+    return store.select(_sql("trace_attempts"), TracedAttempt, trace_id=trace_id)
+
+
+def _sql(name: str) -> str:
+    return load_sql("costspan_dashboards", name)

@@ -1,0 +1,17 @@
+-- One row: what happened in one stretch of time.
+-- cost_usd is NULL where no call has a price; p95_us is of calls that worked.
+-- parameters: since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), teams Array(String),
+--   features Array(String), models Array(String), projects Array(String)
+SELECT
+    count() AS calls,
+    countIf(c.status = 'error') AS errors,
+    sum(c.cost_usd) AS cost_usd,
+    countIf(c.cost_usd IS NULL) AS unpriced,
+    countIf(c.cost_usd IS NULL AND c.status = 'error') AS unpriced_failed,
+    quantileExactIfOrNull(0.95)(c.duration_us, c.status = 'ok') AS p95_us
+FROM calls AS c FINAL
+WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
+    AND (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})
+    AND (empty({features:Array(String)}) OR c.feature IN {features:Array(String)})
+    AND (empty({models:Array(String)}) OR if(c.response_model = '', c.request_model, c.response_model) IN {models:Array(String)})
+    AND (empty({projects:Array(String)}) OR c.project IN {projects:Array(String)})

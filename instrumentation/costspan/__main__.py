@@ -1,0 +1,7 @@
+"""`python -m costspan`."""
+
+import sys
+
+from costspan.cli import main
+
+sys.exit(main())

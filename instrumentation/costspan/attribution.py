@@ -1,0 +1,115 @@
+"""Who a call was for: team, feature, user, customer, prompt.
+
+The values travel in OpenTelemetry baggage, so they cross threads, tasks and services that
+propagate it. They are taken out of the context while a call to OpenAI is made, so they are
+never sent there.
+"""
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Token
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from opentelemetry import baggage, context
+from opentelemetry.context import Context
+
+from costspan import semconv
+from costspan.settings import hashes_users
+
+MOST_CHARACTERS = 256
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def attribute(
+    *,
+    team: str | None = None,
+    feature: str | None = None,
+    user: str | None = None,
+    customer: str | None = None,
+    prompt: str | None = None,
+) -> "Attribution":
+    """Say who the calls inside are for, as a `with` block or a decorator.
+
+    An inner value replaces the outer one; None leaves it. Values are cut at 256 characters. The
+    user is hashed (first 16 hex digits of SHA-256) unless `COSTSPAN_CAPTURE_USER_HASH=false`.
+    `prompt` is the name of a prompt or of its version, never its text.
+    """
+    if user and hashes_users(os.environ):
+        user = hashlib.sha256(str(user).encode(errors="replace")).hexdigest()[:16]
+    given = (team, feature, user, customer, prompt)
+    return Attribution(
+        {
+            name: str(value)[:MOST_CHARACTERS]
+            for name, value in zip(semconv.ATTRIBUTION, given, strict=True)
+            if value
+        }
+    )
+
+
+class Attribution:
+    """What `attribute` returns: a context manager that is also a decorator."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._tokens: list[Token[Context]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(context.attach(self._context()))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        context.detach(self._tokens.pop())
+
+    def __call__(self, function: _Function) -> _Function:
+        """Return `function` with its calls attributed; coroutine functions stay such."""
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def attributed_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+                with self._scope():
+                    return await function(*args, **kwargs)
+
+            return cast("_Function", attributed_async)
+
+        @wraps(function)
+        def attributed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with self._scope():
+                return function(*args, **kwargs)
+
+        return cast("_Function", attributed)
+
+    def _context(self) -> Context:
+        inside = context.get_current()
+        for name, value in self._values.items():
+            inside = baggage.set_baggage(name, value, inside)
+        return inside
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        """One use of a decorator: calls overlap, so each keeps its own token."""
+        token = context.attach(self._context())
+        try:
+            yield
+        finally:
+            context.detach(token)
+
+
+def taken_out(inside: Context) -> tuple[dict[str, str], Context]:
+    """Return the attribution in a context, and the context without it."""
+    found: dict[str, str] = {}
+    carried = baggage.get_all(inside)
+    for name in semconv.ATTRIBUTION:
+        if name in carried:
+            found[name] = str(carried[name])[:MOST_CHARACTERS]
+            inside = baggage.remove_baggage(name, inside)
+    return found, inside

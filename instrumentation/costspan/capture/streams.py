@@ -1,0 +1,124 @@
+"""See a stream go by without changing what it is: the iterator inside is replaced, not the stream."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any
+
+import wrapt
+
+from costspan.capture.call import Call
+from costspan.counters import count
+
+
+def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Yield `chunks`, and end the call when they end, fail or are closed."""
+    try:
+        while True:
+            call.reading = True
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                break
+            finally:
+                call.reading = False
+            if call.hide_next:
+                call.hide_next = False
+                continue
+            call.chunk()
+            yield chunk
+    except GeneratorExit:
+        chunks.close()
+        _end(call)
+        raise
+    except BaseException as error:
+        _end(call, error)
+        raise
+    _end(call, completed=True)
+
+
+async def watch_async(
+    call: Call, chunks: AsyncGenerator[Any, None]
+) -> AsyncGenerator[Any, None]:
+    """Do what `watch` does for an async stream."""
+    try:
+        while True:
+            call.reading = True
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                break
+            finally:
+                call.reading = False
+            if call.hide_next:
+                call.hide_next = False
+                continue
+            call.chunk()
+            yield chunk
+    except GeneratorExit:
+        await chunks.aclose()
+        _end(call)
+        raise
+    except BaseException as error:
+        _end(call, error)
+        raise
+    _end(call, completed=True)
+
+
+class WatchedBytes(wrapt.ObjectProxy[Any]):
+    """A response's byte stream that says when it is closed; closing is how the helpers stop."""
+
+    def __init__(self, stream: Any, call: Call) -> None:  # noqa: ANN401
+        super().__init__(stream)
+        self._self_call = call
+        self._self_at_end = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._kept() if self._self_call.keeps_bytes else iter(self.__wrapped__)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._self_call.keeps_bytes:
+            return self._kept_async()
+        return aiter(self.__wrapped__)
+
+    def close(self) -> None:
+        """Close, then end the call."""
+        try:
+            self.__wrapped__.close()
+        finally:
+            self._closed()
+
+    async def aclose(self) -> None:
+        """Close, then end the call."""
+        try:
+            await self.__wrapped__.aclose()
+        finally:
+            self._closed()
+
+    def _closed(self) -> None:
+        try:
+            self._self_call.closed(at_end=self._self_at_end)
+        except Exception as error:  # noqa: BLE001
+            count("stream_end_unseen", error)
+
+    def _kept(self) -> Iterator[bytes]:
+        for data in self.__wrapped__:
+            self._self_call.keep(data)
+            yield data
+        self._self_at_end = True
+
+    async def _kept_async(self) -> AsyncIterator[bytes]:
+        async for data in self.__wrapped__:
+            self._self_call.keep(data)
+            yield data
+        self._self_at_end = True
+
+
+def _end(call: Call, error: BaseException | None = None, *, completed: bool = False) -> None:
+    try:
+        if error is not None:
+            call.failed(error)
+        elif completed:
+            call.completed()
+        else:
+            call.closed()
+    except Exception as fault:  # noqa: BLE001
+        count("stream_end_unseen", fault)

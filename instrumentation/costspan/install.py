@@ -1,0 +1,97 @@
+"""Switch capture on: `install()`, once and for all clients, made before or after."""
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from costspan import settings as settings_module
+from costspan.counters import count
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import TracerProvider
+
+    from costspan.capture import Capture
+
+_log = logging.getLogger("costspan")
+_lock = threading.Lock()
+_current: "Installation | None" = None
+
+
+class Installation:
+    """What `install` returns; keep it to flush or to undo."""
+
+    def __init__(self, capture: "Capture | None") -> None:
+        self._capture = capture
+
+    @property
+    def active(self) -> bool:
+        """Whether calls are captured."""
+        return self._capture is not None
+
+    def flush(self, timeout_seconds: float = 10.0) -> bool:
+        """Send the spans that wait; return whether that was done in time."""
+        return self._capture is None or self._capture.flush(timeout_seconds)
+
+    def uninstall(self) -> None:
+        """Stop capturing and put the SDK's own methods back."""
+        global _current  # noqa: PLW0603
+        with _lock:
+            if _current is self:
+                _current = None
+            capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.stop()
+
+
+def install(
+    *,
+    tracer_provider: "TracerProvider | None" = None,
+    span_exporter: "SpanExporter | None" = None,
+    service_name: str | None = None,
+    http_spans: bool | None = None,
+    priced_hosts: tuple[str, ...] | None = None,
+) -> Installation:
+    """Capture every OpenAI call of this process. Never raises; twice does no harm.
+
+    Args:
+        tracer_provider: Where the spans go; without it the app's own provider if it sets one,
+            else one of ours.
+        span_exporter: For a provider of ours: what sends the spans, in place of OTLP over HTTP.
+        service_name: For a provider of ours; else `OTEL_SERVICE_NAME`.
+        http_spans: Whether each HTTP attempt has a child span.
+        priced_hosts: Hosts that charge OpenAI's prices, `*` allowed.
+
+    Called again without arguments it changes nothing; with arguments it replaces the
+    installation before.
+    """
+    global _current  # noqa: PLW0603
+    given: dict[str, Any] = {"http_spans": http_spans, "priced_hosts": priced_hosts}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    plain = not overrides and tracer_provider is span_exporter is service_name is None
+    with _lock:
+        before = _current
+        if before is not None and before.active and plain:
+            return before
+    if before is not None:
+        before.uninstall()
+    try:
+        settings = replace(settings_module.from_environment(os.environ), **overrides)
+        if not settings.enabled:
+            return Installation(None)
+        # Here and not above: importing costspan must cost an app nothing before it is installed.
+        from costspan.capture import Capture  # noqa: PLC0415
+        from costspan.export import Destination  # noqa: PLC0415
+
+        destination = Destination(
+            tracer_provider=tracer_provider, span_exporter=span_exporter, service_name=service_name
+        )
+        installation = Installation(Capture(settings, destination).start())
+    except Exception as error:  # noqa: BLE001
+        count("install_failed", error)
+        return Installation(None)
+    with _lock:
+        _current = installation
+    return installation

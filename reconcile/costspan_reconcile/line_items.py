@@ -1,0 +1,153 @@
+"""The grammar of a billed line item, which OpenAI does not document.
+
+    line item   prefix " | " ... body
+    prefix      a service tier, or the surface that was billed, such as `evals`
+    body        model[ modality]", "kind[", long context"], or the name of a service
+
+What does not fit is unclassified: kept, shown in dollars, and never guessed at.
+
+Source: line items collected from the live service, reference costs_api.md 1.5 and 1.6.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+GRAMMAR = "1"
+"""Changes when any string would be read differently; kept with every run."""
+
+
+class Form(StrEnum):
+    """What sort of line an item is."""
+
+    TOKENS = "tokens"
+    SERVICE = "service"
+    UNCLASSIFIED = "unclassified"
+
+
+@dataclass(frozen=True, slots=True)
+class LineItem:
+    """A line item, read. Two that are equal are the same product."""
+
+    form: Form
+    name: str
+    """The model of a token line, the service of a service line, else the text as it came."""
+    kind: str = ""
+    """input, cached_input, cache_write or output; empty unless a token line."""
+    modality: str = "text"
+    tier: str = "standard"
+    context: str = "short"
+    fine_tuned: bool = False
+    surface: str = ""
+    """What was billed besides plain API calls, such as `evals`."""
+
+    @property
+    def family(self) -> "LineItem":
+        """Return the product without the date of its model."""
+        return replace(self, name=_DATE.sub("", self.name))
+
+
+_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_MODALITIES = frozenset({"text", "image", "audio"})
+_KINDS = {
+    "input": "input",
+    "input_tokens": "input",
+    "cached input": "cached_input",
+    "cached_input_tokens": "cached_input",
+    "cache writes": "cache_write",
+    "cache write": "cache_write",
+    "output": "output",
+    "output_tokens": "output",
+}
+_TIERS = {
+    "": "standard",
+    "auto": "standard",
+    "default": "standard",
+    "standard": "standard",
+    "priority": "priority",
+    "fast": "priority",  # asked for as fast, answered and billed as priority
+    "flex": "flex",
+    "batch": "batch",
+    "scale": "scale",
+    "ultrafast": "ultrafast",
+}
+_SERVICES = {
+    ("", "web search tool calls"): "web search",
+    ("", "vector storage"): "vector storage",
+    ("assistants api", "file search"): "file search storage",
+}
+_TRANSCRIPTION = "whisper"
+_SECONDS = frozenset({"", "duration_seconds", "duration_minutes", "duration_hours"})
+
+
+def read_line_item(text: str, unit: str = "") -> LineItem:
+    """Return what `text` says; `unit` is the `quantity_unit` of its row, empty if there is none."""
+    *prefixes, body = text.split(" | ")
+    tiers = [_TIERS[prefix.lower()] for prefix in prefixes if prefix.lower() in _TIERS]
+    surfaces = [prefix.lower() for prefix in prefixes if prefix.lower() not in _TIERS]
+    unclassified = LineItem(Form.UNCLASSIFIED, text)
+    if len(tiers) > 1 or len(surfaces) > 1:
+        return unclassified
+    surface = surfaces[0] if surfaces else ""
+    tier = tiers[0] if tiers else "standard"
+    head, *rest = body.split(", ")
+    context = "short"
+    if len(rest) == 2 and rest[1] == "long context":
+        context, rest = "long", rest[:1]
+    if len(rest) == 1 and rest[0].lower() in _KINDS:
+        return _token_line(head, _KINDS[rest[0].lower()], tier, context, surface) or unclassified
+    service = _SERVICES.get((surface, body.lower()))
+    if service and not tiers:
+        return LineItem(Form.SERVICE, service, surface=surface)
+    if text == _TRANSCRIPTION and unit in _SECONDS:
+        return LineItem(Form.SERVICE, "transcription")
+    return unclassified
+
+
+def _token_line(head: str, kind: str, tier: str, context: str, surface: str) -> LineItem | None:
+    model, _, modality = head.rpartition(" ")
+    if modality not in _MODALITIES:
+        model, modality = head, "text"
+    if not model or " " in model:
+        return None
+    fine_tuned = model.startswith("ft-")
+    return LineItem(
+        Form.TOKENS,
+        model.removeprefix("ft-"),
+        kind=kind,
+        modality=modality,
+        tier=tier,
+        context=context,
+        fine_tuned=fine_tuned,
+        surface=surface,
+    )
+
+
+def usage_item(model: str, kind: str, *, modality: str = "text", tier: str = "") -> LineItem:
+    """Return the product that a span or the Usage API names by `model`.
+
+    There a fine-tuned model is `ft:base:organization:name:id`; the bill says `ft-base`.
+    """
+    fine_tuned = model.startswith("ft:")
+    return LineItem(
+        Form.TOKENS,
+        model.split(":")[1] if fine_tuned else model,
+        kind=kind,
+        modality=modality,
+        tier=_TIERS.get(tier, tier),
+        fine_tuned=fine_tuned,
+    )
+
+
+def billed_name(item: LineItem) -> str:
+    """Return how the bill would write `item`: the name of a line that only we know of."""
+    if item.form is not Form.TOKENS:
+        return item.name
+    tier = "" if item.tier == "standard" else f"{item.tier} | "
+    model = f"{'ft-' if item.fine_tuned else ''}{item.name}"
+    modality = "" if item.modality == "text" else f" {item.modality}"
+    context = ", long context" if item.context == "long" else ""
+    return f"{tier}{model}{modality}, {_WRITTEN.get(item.kind, item.kind)}{context}"
+
+
+_WRITTEN = {"cached_input": "cached input", "cache_write": "cache writes"}
