@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from costspan.errors import Rejected
+
+Group = TypeVar("Group", bound=BaseSettings)
 
 CAPTURE_PREFIX = "COSTSPAN_CAPTURE_"
 """Belongs to the app-side package, which checks its own names."""
@@ -31,6 +36,22 @@ class Receiver(BaseSettings):
     """Of one request, counted after decompression too."""
     queue_spans: int = Field(default=50_000, gt=0)
     """Spans that may wait for the store before senders are asked to come back later."""
+
+
+def read_settings(group: type[Group], **given: Any) -> Group:  # noqa: ANN401 - each field has its own
+    """Return one group of settings: what is `given`, else the environment, else the defaults.
+
+    Raises:
+        Rejected: a value cannot be used; the message names the variable and not the value.
+    """
+    try:
+        return group(**given)
+    except ValidationError as error:
+        prefix = str(group.model_config.get("env_prefix", ""))
+        wrong = (
+            f"{prefix}{fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()
+        )
+        raise Rejected("; ".join(wrong)) from error
 
 
 def unknown_variables(

@@ -18,16 +18,18 @@ def add_serve(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type 
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from costspan_collector.settings import Receiver  # noqa: PLC0415
-    from costspan_dashboards.serve import Settings, serving  # noqa: PLC0415
+    from costspan_collector.settings import Receiver, read_settings
+    from costspan_dashboards.serve import Settings, serving
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    chosen = {name: getattr(args, name) for name in ("host", "port") if getattr(args, name) is not None}
+    chosen = {
+        name: getattr(args, name) for name in ("host", "port") if getattr(args, name) is not None
+    }
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
-    with serving(Settings(receiver=Receiver(**chosen))) as server:
+    with serving(Settings(receiver=read_settings(Receiver, **chosen))) as server:
         print(f"dashboard      {server.url}")
         print(f"spans go to    {server.url}/v1/traces")
         print(f"rows are kept  {server.store.url}", flush=True)

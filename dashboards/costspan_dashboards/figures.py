@@ -1,5 +1,6 @@
 """Figures as people read them. Money stays `Decimal` until it is text."""
 
+import re
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -7,6 +8,7 @@ from costspan_dashboards.filters import TimeRange
 
 UNKNOWN = "unknown"
 _SIGNIFICANT = 3
+_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 
 
 def usd_text(amount: Decimal | None) -> str:
@@ -25,6 +27,14 @@ def usd_text(amount: Decimal | None) -> str:
     if not rounded:
         sign = ""
     return f"{sign}${rounded:,.2f}" if rounded >= 1 else f"{sign}${rounded:f}"
+
+
+def escaped(text: str) -> str:
+    """Return `text` so that Markdown shows it as it is.
+
+    A dollar sign starts a formula in Streamlit, and what an app sends may hold links and images.
+    """
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 
 def count_text(count: int | None) -> str:
@@ -78,8 +88,9 @@ def age_text(moment: datetime, now: datetime) -> str:
     return f"{seconds} s ago"
 
 
-def unpriced_text(calls: int) -> str:
+def unpriced_text(calls: int, failed: int) -> str:
     """Return the words that stand beside a total: what is not in it."""
     if not calls:
         return "every call has a price"
-    return f"+ {calls:,} call{'' if calls == 1 else 's'} without a price"
+    failed_text = f" ({failed:,} of them failed)" if failed else ""
+    return f"+ {calls:,} call{'' if calls == 1 else 's'} without a price{failed_text}"

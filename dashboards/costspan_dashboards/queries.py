@@ -36,14 +36,21 @@ def overview(store: Store, filters: Filters) -> Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class _Latest:
+class Extent:
+    """How far the calls in the store reach."""
+
+    first_started_at: datetime
     received_at: datetime
 
+    def covers(self, time: TimeRange) -> bool:
+        """Whether calls were kept from the start of `time` on."""
+        return self.first_started_at <= time.since
 
-def latest_call(store: Store) -> datetime | None:
-    """Return when the newest call came in, None where there never was one."""
-    rows = store.select(_sql("latest_call"), _Latest)
-    return rows[0].received_at if rows else None
+
+def extent(store: Store) -> Extent | None:
+    """Return how far the calls reach, None where there are none."""
+    rows = store.select(_sql("extent"), Extent)
+    return rows[0] if rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +98,7 @@ class Spend:
     unpriced: int
 
 
-def spend_largest(
-    store: Store, filters: Filters, *, by: str, measure: str, room: int
-) -> list[str]:
+def spend_largest(store: Store, filters: Filters, *, by: str, measure: str, room: int) -> list[str]:
     """Return the values of a dimension with the most spend (`usd`) or `tokens`."""
     sql = _sql("spend_largest")
     found = filters.parameters() | {"by": by, "measure": measure, "room": room}

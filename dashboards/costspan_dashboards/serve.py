@@ -2,20 +2,18 @@
 
 import logging
 import os
-import socket
-import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any
 
-import uvicorn
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from costspan.errors import Rejected
+from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
-from costspan_collector.settings import ClickHouse, Receiver, unknown_variables
+from costspan_collector.settings import ClickHouse, Receiver, read_settings, unknown_variables
 from costspan_collector.store import Store, connect, migrate
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
@@ -23,17 +21,16 @@ from costspan_reconcile import schedule
 from costspan_reconcile.settings import Reconcile
 
 _log = logging.getLogger("costspan.serve")
-_GRACE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the serving process reads from its environment."""
 
-    clickhouse: ClickHouse = field(default_factory=ClickHouse)
-    receiver: Receiver = field(default_factory=Receiver)
-    reconcile: Reconcile = field(default_factory=Reconcile)
-    alerts: Alerts = field(default_factory=Alerts)
+    clickhouse: ClickHouse = field(default_factory=lambda: read_settings(ClickHouse))
+    receiver: Receiver = field(default_factory=lambda: read_settings(Receiver))
+    reconcile: Reconcile = field(default_factory=lambda: read_settings(Reconcile))
+    alerts: Alerts = field(default_factory=lambda: read_settings(Alerts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +53,25 @@ def serving(settings: Settings) -> Generator[Serving]:
     for line in unknown_variables(os.environ, (ClickHouse, Receiver, Reconcile, Alerts)):
         _log.warning(line)
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(settings.receiver))
+        listener = stack.enter_context(listen(settings.receiver))
         store = connect(settings.clickhouse.url)
         stack.callback(store.close)
         migrate(store)
         pipeline = Pipeline(store, settings.receiver)
         stack.callback(pipeline.close)
+        url = stack.enter_context(running(_app(settings, pipeline), listener))
         scheduler = BackgroundScheduler(timezone="UTC")
         schedule.add_jobs(scheduler, store, settings.reconcile)
         evaluate.add_jobs(scheduler, store, settings.alerts)
-        server = _server(settings, pipeline)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="serve")
-        thread.start()
-        stack.callback(_stop, server, thread)
         scheduler.start()
-        stack.callback(scheduler.shutdown, wait=False)
-        host, port = listener.getsockname()[:2]
-        yield Serving(f"http://{host}:{port}", store, pipeline)
+        stack.callback(scheduler.shutdown)
+        yield Serving(url, store, pipeline)
 
 
-def _listen(receiver: Receiver) -> socket.socket:
-    try:
-        return socket.create_server((receiver.host, receiver.port))
-    except OSError as error:
-        msg = (
-            f"port {receiver.port} on {receiver.host} cannot be used ({error.strerror}); "
-            "stop what listens there, or choose another with --port or COSTSPAN_RECEIVER_PORT"
-        )
-        raise Rejected(msg) from error
+def _app(settings: Settings, pipeline: Pipeline) -> Any:  # noqa: ANN401 - Streamlit types it lazily
+    import streamlit as st  # slow to import, and only serving needs it
+    from streamlit import config
 
-
-def _server(settings: Settings, pipeline: Pipeline) -> uvicorn.Server:
-    import streamlit as st  # noqa: PLC0415 - slow to import, and only serving needs it
-    from streamlit import config  # noqa: PLC0415
-
-    os.environ["COSTSPAN_CLICKHOUSE_URL"] = settings.clickhouse.url
     for option, value in {
         "browser.gatherUsageStats": False,
         "server.fileWatcherType": "none",
@@ -98,18 +79,7 @@ def _server(settings: Settings, pipeline: Pipeline) -> uvicorn.Server:
         "client.toolbarMode": "minimal",
     }.items():
         config.set_option(option, value)
+    # The pages open the store by the same setting, in this process and so on the same engine.
+    os.environ["COSTSPAN_CLICKHOUSE_URL"] = settings.clickhouse.url
     script = files("costspan_dashboards").joinpath("app.py")
-    app = st.App(str(script), routes=routes(pipeline, settings.receiver))
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            ws="websockets-sansio",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-    )
-
-
-def _stop(server: uvicorn.Server, thread: threading.Thread) -> None:
-    server.should_exit = True
-    thread.join(timeout=2 * _GRACE_SECONDS)
+    return st.App(str(script), routes=routes(pipeline, settings.receiver))

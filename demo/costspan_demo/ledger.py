@@ -49,7 +49,7 @@ class Entry:
 
     def quantities(self) -> dict[str, int]:
         """Return what is charged, by kind; every kind of the model has a count, if only 0."""
-        if self.status != 200:  # noqa: PLR2004
+        if self.status != 200:
             return {}
         counts = {
             "input": self.input_tokens - self.cached_tokens,

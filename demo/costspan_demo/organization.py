@@ -113,9 +113,7 @@ _FEATURES = (
         streamed=True,
     ),
     Feature("ticket-triage", "support-desk", "responses", "gpt-4o-mini", 190, 700, 60),
-    Feature(
-        "knowledge-search", "support-desk", "embeddings", "text-embedding-3-small", 110, 90, 0
-    ),
+    Feature("knowledge-search", "support-desk", "embeddings", "text-embedding-3-small", 110, 90, 0),
     Feature(
         "agent",
         "agent-runner",

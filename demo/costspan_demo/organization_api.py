@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, localcontext
-from itertools import pairwise
 from typing import Any
 
 from starlette.requests import Request
@@ -22,7 +21,7 @@ from starlette.routing import Route
 
 from costspan_demo.ledger import Charge, Entry, Ledger
 from costspan_demo.organization import Key
-from costspan_demo.refusal import Refusal
+from costspan_demo.refusal import Refusal, refuse
 
 Json = dict[str, Any]
 
@@ -35,16 +34,18 @@ _DIGITS = 34
 """Of a decimal128, which is what the live service prints."""
 _ZERO = "0E-6176"
 
-_MEASURES = {
-    "moderations": "moderations",
-    "decisions": "decisions",
-    "images": "images",
-    "audio_speeches": "audio_speeches",
-    "audio_transcriptions": "audio_transcriptions",
-    "code_interpreter_sessions": "code_interpreter_sessions",
-    "file_search_calls": "file_searches",
-    "web_search_calls": "web_searches",
-}
+_UNUSED = frozenset(
+    {
+        "moderations",
+        "decisions",
+        "images",
+        "audio_speeches",
+        "audio_transcriptions",
+        "code_interpreter_sessions",
+        "file_search_calls",
+        "web_search_calls",
+    }
+)
 """Usage endpoints that this organization never used."""
 
 
@@ -57,6 +58,8 @@ class _Query:
     offset: int
     group_by: tuple[str, ...]
     digest: str
+    clips: bool
+    """Usage clips its first and last bucket to what was asked and to now; Costs has whole days."""
 
 
 def routes(ledger: Ledger, now: Callable[[], datetime]) -> list[Route]:
@@ -78,14 +81,14 @@ def routes(ledger: Ledger, now: Callable[[], datetime]) -> list[Route]:
         groups = ("project_id", "user_id", "api_key_id", "model")
         more = () if embeds else ("batch", "service_tier", "api_source")
         query = _usage_query(request, now(), groups + more)
-        entries = [
-            entry
-            for entry in ledger.entries
-            if entry.status == 200 and entry.embeds == embeds and _kept(request, entry)  # noqa: PLR2004
-        ]
+        buckets: defaultdict[int, list[Entry]] = defaultdict(list)
+        for entry in ledger.entries:
+            if entry.status == 200 and entry.embeds == embeds and _kept(request, entry):
+                buckets[int(entry.at.timestamp()) // query.width].append(entry)
 
         def results(start: int, end: int) -> Iterable[Json]:
-            inside = [entry for entry in entries if start <= entry.at.timestamp() < end]
+            bucket = buckets[start // query.width]
+            inside = [entry for entry in bucket if start <= entry.at.timestamp() < end]
             return _usage(inside, query.group_by, name)
 
         return _page(query, now(), results)
@@ -109,7 +112,7 @@ def routes(ledger: Ledger, now: Callable[[], datetime]) -> list[Route]:
 
     async def unused(request: Request) -> JSONResponse:
         _authorize(request, ledger)
-        if request.path_params["name"] not in _MEASURES:
+        if request.path_params["name"] not in _UNUSED:
             raise Refusal.not_found(request.url.path)
         query = _usage_query(request, now(), ("project_id", "user_id", "api_key_id", "model"))
         return _page(query, now(), lambda _start, _end: [])
@@ -175,28 +178,28 @@ def _query(
     asked = request.query_params
     width = asked.get("bucket_width", "1d")
     if width not in widths:
-        raise Refusal.invalid(f"bucket_width must be one of {', '.join(widths)}", "bucket_width")
+        refuse(f"bucket_width must be one of {', '.join(widths)}", "bucket_width")
     usual, most = limits or _USAGE_LIMITS[width]
     start = _whole(request, "start_time", None)
     end = _whole(request, "end_time", int(now.timestamp()) + 1)
     limit = _whole(request, "limit", usual)
     if not 1 <= limit <= most:
-        raise Refusal.invalid(f"limit must be between 1 and {most}", "limit")
+        refuse(f"limit must be between 1 and {most}", "limit")
     if limits is not None and "end_time" in asked and _date(start) == _date(end):
-        raise Refusal.invalid("start_date must come before end_date", "start_time")
+        refuse("start_date must come before end_date", "start_time")
     if start >= end:
-        raise Refusal.invalid("start_time must be before end_time", "start_time")
+        refuse("start_time must be before end_time", "start_time")
     group_by = tuple(_several(request, "group_by"))
     for name in group_by:
         if name not in groups:
-            raise Refusal.invalid(f"cannot group by {name}", "group_by")
+            refuse(f"cannot group by {name}", "group_by")
     by_project = "project_id" in group_by or bool(_several(request, "project_ids"))
     if limits is not None and "user_id" in group_by and by_project:
-        raise Refusal.invalid("user_id cannot be combined with projects", "group_by")
+        refuse("user_id cannot be combined with projects", "group_by")
     bound = sorted((name, text) for name, text in asked.multi_items() if name != "page")
     digest = hashlib.sha256(json.dumps([request.url.path, bound]).encode()).hexdigest()[:16]
     offset = _offset(asked["page"], digest) if "page" in asked else 0
-    return _Query(start, end, _WIDTHS[width], limit, offset, group_by, digest)
+    return _Query(start, end, _WIDTHS[width], limit, offset, group_by, digest, limits is None)
 
 
 def _usage_query(request: Request, now: datetime, groups: Sequence[str]) -> _Query:
@@ -208,11 +211,11 @@ def _whole(request: Request, name: str, default: int | None) -> int:
     if text is None and default is not None:
         return default
     if text is None:
-        raise Refusal.invalid(f"Missing required parameter: '{name}'.", name)
+        refuse(f"Missing required parameter: '{name}'.", name)
     try:
         return int(text)
     except ValueError:
-        raise Refusal.invalid(f"{name} must be an integer", name) from None
+        refuse(f"{name} must be an integer", name)
 
 
 def _several(request: Request, name: str) -> list[str]:
@@ -236,9 +239,9 @@ def _offset(page: str, digest: str) -> int:
     try:
         bound, offset = json.loads(base64.urlsafe_b64decode(page.removeprefix("page_")))
     except ValueError:
-        raise Refusal.invalid("The page cursor is invalid.", "page") from None
+        refuse("The page cursor is invalid.", "page")
     if bound != digest:
-        raise Refusal.invalid("The page cursor belongs to a query with other parameters.", "page")
+        refuse("The page cursor belongs to a query with other parameters.", "page")
     return int(offset)
 
 
@@ -248,12 +251,11 @@ def _offset(page: str, digest: str) -> int:
 def _page(
     query: _Query, now: datetime, results: Callable[[int, int], Iterable[Json]]
 ) -> JSONResponse:
-    costs = query.width == _DAY
-    start = query.start // query.width * query.width if costs else query.start
     end = min(query.end, int(now.timestamp()) + 1)
-    edges = list(range(start // query.width * query.width, end, query.width))
-    bounds = [*edges, edges[-1] + query.width] if edges else []
-    buckets = list(pairwise(bounds))
+    edges = range(query.start // query.width * query.width, end, query.width)
+    buckets = [(edge, edge + query.width) for edge in edges]
+    if query.clips:
+        buckets = [(max(since, query.start), min(until, end)) for since, until in buckets]
     shown = buckets[query.offset : query.offset + query.limit]
     following = query.offset + query.limit
     more = following < len(buckets)
@@ -376,9 +378,7 @@ def _kept(request: Request, entry: Entry) -> bool:
     )
 
 
-def _grouped(
-    dimensions: dict[str, str | None], group_by: Sequence[str]
-) -> tuple[str | None, ...]:
+def _grouped(dimensions: dict[str, str | None], group_by: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(dimensions[name] if name in group_by else None for name in _COST_GROUPS)
 
 
@@ -387,7 +387,7 @@ def _list(request: Request, items: list[Json]) -> JSONResponse:
     after = request.query_params.get("after")
     ids = [item["id"] for item in items]
     if after is not None and after not in ids:
-        raise Refusal.invalid(f"No such object: {after}", "after")
+        refuse(f"No such object: {after}", "after")
     first = ids.index(after) + 1 if after is not None else 0
     shown = items[first : first + limit]
     return JSONResponse(

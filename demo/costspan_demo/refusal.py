@@ -1,6 +1,6 @@
 """An error as OpenAI words it."""
 
-from typing import Self
+from typing import NoReturn, Self
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 class Refusal(Exception):
     """An answer of 4xx or 5xx."""
 
-    def __init__(  # noqa: PLR0913 - the fields of OpenAI's error object
+    def __init__(
         self,
         status: int,
         message: str,
@@ -25,11 +25,6 @@ class Refusal(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
     @classmethod
-    def invalid(cls, message: str, param: str | None = None) -> Self:
-        """Return the refusal of a parameter."""
-        return cls(400, message, code="invalid_value", param=param)
-
-    @classmethod
     def not_found(cls, path: str) -> Self:
         """Return the refusal of a path."""
         return cls(404, f"Invalid URL ({path})")
@@ -41,6 +36,15 @@ class Refusal(Exception):
             return cls(401, "You didn't provide an API key.")
         shown = f"{secret[:3]}{'*' * 12}{secret[-4:]}"
         return cls(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+
+
+def refuse(message: str, param: str | None = None) -> NoReturn:
+    """Refuse a parameter.
+
+    Raises:
+        Refusal: always.
+    """
+    raise Refusal(400, message, code="invalid_value", param=param)
 
 
 async def answer(_request: Request, error: Exception) -> JSONResponse:

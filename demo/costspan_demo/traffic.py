@@ -138,7 +138,7 @@ def _call(feature: Feature, key: Key, started_at: datetime, random: Random) -> C
     input_tokens = min(_MOST_INPUT, _lognormal(feature.input_median, feature.sigma, random))
     output_tokens = _lognormal(feature.output_median, feature.sigma, random)
     cached_tokens = 0
-    if input_tokens >= 1024 and random.random() < feature.cached:  # noqa: PLR2004 - OpenAI's least
+    if input_tokens >= 1024 and random.random() < feature.cached:
         cached_tokens = int(input_tokens * random.uniform(0.5, 0.95)) // 128 * 128
     thought = random.uniform(0.2, 0.6) if feature.model in REASONING else 0.0
     call = Call(

@@ -8,7 +8,7 @@ never sent there.
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from functools import wraps
@@ -95,7 +95,7 @@ class Attribution:
         return inside
 
     @contextmanager
-    def _scope(self) -> Iterator[None]:
+    def _scope(self) -> Generator[None]:
         """One use of a decorator: calls overlap, so each keeps its own token."""
         token = context.attach(self._context())
         try:

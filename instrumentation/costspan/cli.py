@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from fractions import Fraction
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 GROUP = "costspan.commands"
-_TOKENS_PER_RATE = 1_000_000
+_COUNTED_IN_CALLS = frozenset({"web_search", "web_search_preview", "file_search"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,14 +129,10 @@ def _text(priced: Price) -> str:
 
 
 def _per(part: Part) -> int:
-    """Return the unit that a rate is quoted for: a million tokens, or one call of a tool."""
-    return 1 if _dollars(part.pico_per_unit).count(".") == 0 else _TOKENS_PER_RATE
+    """Return the unit OpenAI quotes: a thousand calls of a tool, a million tokens."""
+    return 1_000 if part.meter in _COUNTED_IN_CALLS else 1_000_000
 
 
 def _rate(part: Part) -> str:
-    return _dollars(part.pico_per_unit * _per(part))
-
-
-def _dollars(pico: Fraction) -> str:
-    amount = pico / PICO_PER_USD
+    amount = part.pico_per_unit * _per(part) / PICO_PER_USD
     return plain(Decimal(amount.numerator) / Decimal(amount.denominator))

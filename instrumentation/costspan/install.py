@@ -37,7 +37,7 @@ class Installation:
 
     def uninstall(self) -> None:
         """Stop capturing and put the SDK's own methods back."""
-        global _current  # noqa: PLW0603
+        global _current
         with _lock:
             if _current is self:
                 _current = None
@@ -67,7 +67,7 @@ def install(
     Called again without arguments it changes nothing; with arguments it replaces the
     installation before.
     """
-    global _current  # noqa: PLW0603
+    global _current
     given: dict[str, Any] = {"http_spans": http_spans, "priced_hosts": priced_hosts}
     overrides = {name: value for name, value in given.items() if value is not None}
     plain = not overrides and tracer_provider is span_exporter is service_name is None
@@ -82,8 +82,8 @@ def install(
         if not settings.enabled:
             return Installation(None)
         # Here and not above: importing costspan must cost an app nothing before it is installed.
-        from costspan.capture import Capture  # noqa: PLC0415
-        from costspan.export import Destination  # noqa: PLC0415
+        from costspan.capture import Capture
+        from costspan.export import Destination
 
         destination = Destination(
             tracer_provider=tracer_provider, span_exporter=span_exporter, service_name=service_name

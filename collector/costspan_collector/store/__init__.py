@@ -5,7 +5,7 @@
 """
 
 from costspan_collector.store.client import Store, connect
-from costspan_collector.store.migrate import migrate
+from costspan_collector.store.migrate import Migration, migrate, pending
 from costspan_collector.store.sql import load_sql
 
-__all__ = ["Store", "connect", "load_sql", "migrate"]
+__all__ = ["Migration", "Store", "connect", "load_sql", "migrate", "pending"]

@@ -13,11 +13,55 @@ CREATE TABLE IF NOT EXISTS schema_migrations
 ENGINE = ReplacingMergeTree ORDER BY name
 """
 
+_LEDGER_EXISTS = """
+SELECT count() > 0 AS found FROM system.tables
+WHERE database = currentDatabase() AND name = 'schema_migrations'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Exists:
+    found: bool
+
 
 @dataclass(frozen=True, slots=True)
 class _Applied:
     name: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A numbered file of statements."""
+
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest that the ledger keeps."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def pending(store: Store) -> list[Migration]:
+    """Return the files that are not applied yet, in order. Changes nothing.
+
+    Raises:
+        Rejected: a file that was applied before has changed since.
+    """
+    folder = files("costspan_collector.store").joinpath("migrations")
+    applied = _ledger(store)
+    found: list[Migration] = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".sql"):
+            continue
+        migration = Migration(file.name, file.read_text(encoding="utf-8"))
+        if file.name not in applied:
+            found.append(migration)
+        elif applied[file.name] != migration.sha256:
+            msg = f"{file.name} changed after it was applied; add a new file instead"
+            raise Rejected(msg)
+    return found
 
 
 def migrate(store: Store) -> list[str]:
@@ -30,22 +74,18 @@ def migrate(store: Store) -> list[str]:
         Rejected: a file that was applied before has changed since.
     """
     store.command(_LEDGER)
-    ledger = store.select("SELECT name, sha256 FROM schema_migrations FINAL", _Applied)
-    applied = {row.name: row.sha256 for row in ledger}
     done: list[str] = []
-    folder = files("costspan_collector.store").joinpath("migrations")
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".sql"):
-            continue
-        text = file.read_text(encoding="utf-8")
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if file.name in applied:
-            if applied[file.name] != digest:
-                msg = f"{file.name} changed after it was applied; add a new file instead"
-                raise Rejected(msg)
-            continue
-        for statement in filter(None, map(str.strip, text.split(";\n"))):
+    for migration in pending(store):
+        for statement in filter(None, map(str.strip, migration.text.split(";\n"))):
             store.command(statement)
-        store.insert("schema_migrations", [_Applied(file.name, digest)])
-        done.append(file.name)
+        store.insert("schema_migrations", [_Applied(migration.name, migration.sha256)])
+        done.append(migration.name)
     return done
+
+
+def _ledger(store: Store) -> dict[str, str]:
+    (exists,) = store.select(_LEDGER_EXISTS, _Exists)
+    if not exists.found:
+        return {}
+    rows = store.select("SELECT name, sha256 FROM schema_migrations FINAL", _Applied)
+    return {row.name: row.sha256 for row in rows}

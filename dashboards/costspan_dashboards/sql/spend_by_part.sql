@@ -10,22 +10,22 @@ SELECT
         toStartOfInterval(c.started_at, toIntervalSecond(greatest({step_seconds:UInt32}, 1)))) AS step,
     part.1 AS value,
     sum(part.2) AS cost_usd,
-    toUInt64(sum(part.3)) AS tokens,
+    sum(part.3) AS tokens,
     uniqExact(c.trace_id, c.span_id) AS calls
 FROM calls AS c FINAL
 ARRAY JOIN arrayFilter(
     p -> p.2 != 0 OR p.3 != 0,
     arrayConcat(
         if(c.cost_usd IS NULL, [],
-            arrayMap((meter, usd) -> (meter::String, usd, 0::UInt64),
+            arrayMap((meter, usd) -> (meter::String, usd, 0::Int64),
                 mapKeys(c.cost_parts_usd), mapValues(c.cost_parts_usd))),
-        [('not split up', ifNull(c.cost_usd, 0) - if(c.cost_usd IS NULL, 0, arraySum(mapValues(c.cost_parts_usd))), 0::UInt64)],
+        [('not split up', ifNull(c.cost_usd, 0) - if(c.cost_usd IS NULL, 0, arraySum(mapValues(c.cost_parts_usd))), 0::Int64)],
         [
-            ('input', 0::Decimal(18, 12), (ifNull(c.input_tokens, 0) - ifNull(c.cached_tokens, 0) - ifNull(c.cache_write_tokens, 0))::UInt64),
-            ('cached_input', 0::Decimal(18, 12), ifNull(c.cached_tokens, 0)),
-            ('cache_write', 0::Decimal(18, 12), ifNull(c.cache_write_tokens, 0)),
-            ('output', 0::Decimal(18, 12), (ifNull(c.output_tokens, 0) - ifNull(c.reasoning_tokens, 0))::UInt64),
-            ('reasoning', 0::Decimal(18, 12), ifNull(c.reasoning_tokens, 0))
+            ('input', 0::Decimal(18, 12), (ifNull(c.input_tokens, 0) - ifNull(c.cached_tokens, 0) - ifNull(c.cache_write_tokens, 0))::Int64),
+            ('cached_input', 0::Decimal(18, 12), ifNull(c.cached_tokens, 0)::Int64),
+            ('cache_write', 0::Decimal(18, 12), ifNull(c.cache_write_tokens, 0)::Int64),
+            ('output', 0::Decimal(18, 12), (ifNull(c.output_tokens, 0) - ifNull(c.reasoning_tokens, 0))::Int64),
+            ('reasoning', 0::Decimal(18, 12), ifNull(c.reasoning_tokens, 0)::Int64)
         ])) AS part
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
     AND (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})

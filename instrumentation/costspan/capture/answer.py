@@ -91,9 +91,7 @@ def from_usage(usage: Usage, reported: Mapping[str, Any]) -> Attributes:
     """Return the token counts; one that was not reported is absent, not 0."""
     told = {name for name, value in reported.items() if value is not None}
     for details in reported.values():
-        told |= {
-            name for name, value in (mapping(details) or {}).items() if value is not None
-        }
+        told |= {name for name, value in (mapping(details) or {}).items() if value is not None}
     found: Attributes = {semconv.INPUT_TOKENS: usage.input_tokens}
     for name, count, is_told in (
         (

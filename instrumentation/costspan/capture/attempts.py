@@ -9,7 +9,7 @@ headers, which would tell a third party who a call was for, so the headers are p
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import context
 from opentelemetry.context import Context
@@ -38,11 +38,11 @@ def with_call(call: Call, inside: Context) -> Context:
 
 def prepare(client: Any) -> None:  # noqa: ANN401
     """Route the transports of an HTTP client through us; once, and only those of its own."""
-    transport = getattr(client, "_transport")
+    transport = client._transport  # noqa: SLF001
     method = "handle_async_request" if hasattr(client, "aclose") else "handle_request"
     if isinstance(vars(transport).get(method), _Route):
         return
-    mounts: dict[object, object] = getattr(client, "_mounts")
+    mounts: dict[object, object] = client._mounts  # noqa: SLF001
     for each in {id(found): found for found in (transport, *mounts.values()) if found}.values():
         route = _AsyncRoute if method == "handle_async_request" else _SyncRoute
         setattr(each, method, route(client, each, method))
@@ -61,8 +61,8 @@ class _Route:
     """Sends a request on: traced inside a call of ours, plain otherwise."""
 
     def __init__(self, client: Any, transport: Any, method: str) -> None:  # noqa: ANN401
-        self._client = weakref.ref(client)
-        self._transport = weakref.ref(transport)
+        self._client: weakref.ref[Any] = weakref.ref(client)
+        self._transport: weakref.ref[Any] = weakref.ref(transport)
         self._method = method
         self._before: Callable[..., Any] | None = vars(transport).get(method)
         self._generation = "2" if _is_httpx2(client) else ""
@@ -72,8 +72,8 @@ class _Route:
         """Do what the transport would do without us, looked up now: it may be patched since."""
         if self._before is not None:
             return self._before(request)
-        transport = self._transport()
-        return getattr(type(transport), self._method)(transport, request)
+        transport: Any = self._transport()
+        return getattr(cast("Any", type(transport)), self._method)(transport, request)
 
     def _tracing(self) -> Callable[..., Any] | None:
         """Return the traced way, None outside our calls and where the app traces by itself."""
@@ -93,7 +93,7 @@ class _Route:
     def _traced_by_app(self) -> bool:
         if getattr(self._client(), "_is_instrumented_by_opentelemetry", False):
             return True
-        from opentelemetry.instrumentation import httpx  # noqa: PLC0415
+        from opentelemetry.instrumentation import httpx
 
         instrumentor = getattr(httpx, f"HTTPX{self._generation}ClientInstrumentor")()
         return bool(instrumentor.is_instrumented_by_opentelemetry)
@@ -111,7 +111,7 @@ class _Route:
         return True
 
     def _named(self, kind: str) -> Any:  # noqa: ANN401
-        from opentelemetry.instrumentation import httpx  # noqa: PLC0415
+        from opentelemetry.instrumentation import httpx
 
         return getattr(httpx, f"{kind}OpenTelemetryTransport{'Httpx2' if self._generation else ''}")
 
@@ -128,7 +128,9 @@ class _SyncRoute(_Route):
         except BaseException as error:
             if not self._failed(exchange, error):
                 raise
-            return exchange.response if exchange.response is not None else self.handle_request(request)
+            return (
+                exchange.response if exchange.response is not None else self.handle_request(request)
+            )
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401
         """Send under the span, with the headers as they were."""

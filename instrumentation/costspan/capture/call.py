@@ -90,7 +90,7 @@ class Call:
             self._response = response
             return
         if _is_text(response):
-            self._body = _Body(type(response), response.headers)
+            self._body = _Body(cast("type[Any]", type(response)), response.headers)
         _pending_calls.add(self)
         weakref.finalize(response, self.abandoned).atexit = False
 
@@ -315,7 +315,7 @@ class Call:
 class _Body:
     """The raw bytes of a body that the app reads by itself."""
 
-    def __init__(self, response_class: type, headers: Mapping[str, str]) -> None:
+    def __init__(self, response_class: type[Any], headers: Mapping[str, str]) -> None:
         self._response_class = response_class
         self._headers = {
             name: headers[name] for name in ("content-type", "content-encoding") if name in headers

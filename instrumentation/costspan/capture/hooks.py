@@ -184,16 +184,20 @@ class Capture:
         return wrapped(*args, **kwargs)
 
     def _stream_made(
-        self, wrapped: Wrapped, stream: Any, args: Arguments, kwargs: Named  # noqa: ANN401
+        self,
+        wrapped: Wrapped,
+        stream: Any,  # noqa: ANN401
+        args: Arguments,
+        kwargs: Named,
     ) -> None:
         wrapped(*args, **kwargs)
         try:
             call = kwargs["response"].extensions.get(_ON_RESPONSE)
             if call is None:
                 return
-            inside = getattr(stream, "_iterator")
-            watched = watch_async if inspect.isasyncgen(inside) else watch
-            setattr(stream, "_iterator", watched(call, inside))
+            chunks: Any = stream._iterator  # noqa: SLF001
+            is_async = hasattr(chunks, "__anext__")
+            stream._iterator = (watch_async if is_async else watch)(call, chunks)  # noqa: SLF001
             call.watched()
         except Exception as error:  # noqa: BLE001
             count("stream_unwatched", error)
@@ -255,7 +259,7 @@ class Capture:
         if ask:
             args, kwargs = _asking(args, kwargs, options)
         if self._settings.http_spans:
-            attempts.prepare(getattr(client, "_client"))
+            attempts.prepare(client._client)  # noqa: SLF001
         return _Begun(attempts.with_call(call, inside), call, args, kwargs)
 
     def _asks_for_usage(self, host: str) -> bool:
@@ -295,7 +299,12 @@ def _body(options: Any) -> Mapping[str, Any]:  # noqa: ANN401
 
 
 def _raw(options: Any) -> object:  # noqa: ANN401
-    return options.headers.get(_RAW_HEADER) if isinstance(options.headers, Mapping) else None
+    headers = options.headers
+    return (
+        cast("Mapping[str, object]", headers).get(_RAW_HEADER)
+        if isinstance(headers, Mapping)
+        else None
+    )
 
 
 def _asking(args: Arguments, kwargs: Named, options: Any) -> tuple[Arguments, Named]:  # noqa: ANN401

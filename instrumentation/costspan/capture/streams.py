@@ -35,9 +35,7 @@ def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None
     _end(call, completed=True)
 
 
-async def watch_async(
-    call: Call, chunks: AsyncGenerator[Any, None]
-) -> AsyncGenerator[Any, None]:
+async def watch_async(call: Call, chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
     """Do what `watch` does for an async stream."""
     try:
         while True:

@@ -1,0 +1,53 @@
+"""A port, and an HTTP server on it that runs beside the caller."""
+
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from costspan.errors import Rejected
+from costspan_collector.settings import Receiver
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_GRACE_SECONDS = 10
+
+
+def listen(receiver: Receiver) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        Rejected: it cannot be had; the message names it.
+    """
+    try:
+        return socket.create_server((receiver.host, receiver.port))
+    except OSError as error:
+        msg = (
+            f"port {receiver.port} on {receiver.host} cannot be used ({error.strerror}); "
+            "stop what listens there, or choose another with --port or COSTSPAN_RECEIVER_PORT"
+        )
+        raise Rejected(msg) from error
+
+
+@contextmanager
+def running(app: "ASGIApp", listener: socket.socket) -> Generator[str]:
+    """Serve `app` until the block ends; give its address. Running requests are let finish."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
+    thread.start()
+    host, port = listener.getsockname()[:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(2 * _GRACE_SECONDS)

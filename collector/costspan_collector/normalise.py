@@ -1,0 +1,336 @@
+"""OTLP spans in, rows out. A bad span is refused alone, with a reason; nothing is guessed."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from costspan import semconv
+from costspan.errors import InvalidUsage
+from costspan.money import PICO_PER_USD, from_pico
+from costspan.pricing import Status as PriceStatus
+from costspan.pricing import default_book, price
+from costspan.usage import Usage, read_usage
+from costspan_collector.attributes import Attributes, BadSpan, Reason
+from costspan_collector.record import NO_PARENT, Call, HttpAttempt
+
+_OLD_SYSTEM = "gen_ai.system"
+_OLD_REQUEST_TYPE = "llm.request.type"
+_GENAI = (semconv.OPERATION, _OLD_SYSTEM, _OLD_REQUEST_TYPE)
+_INPUT_TOKENS = (semconv.INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
+_OUTPUT_TOKENS = (semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
+
+_AROUND_CALLS = frozenset({"invoke_agent", "create_agent", "execute_tool", "invoke_workflow"})
+"""Operations that hold calls and may carry the sum of their tokens: kept, they would count twice."""
+
+_TEXTS: dict[str, tuple[str, ...]] = {
+    "operation": (semconv.OPERATION, _OLD_REQUEST_TYPE),
+    "api_type": (semconv.API_TYPE,),
+    "provider": (semconv.PROVIDER, _OLD_SYSTEM),
+    "server_address": (semconv.SERVER_ADDRESS,),
+    "request_model": (semconv.REQUEST_MODEL,),
+    "response_model": (semconv.RESPONSE_MODEL,),
+    "request_tier": (semconv.REQUEST_TIER, "gen_ai.openai.request.service_tier"),
+    "response_tier": (semconv.RESPONSE_TIER, "gen_ai.openai.response.service_tier"),
+    "response_id": (semconv.RESPONSE_ID,),
+    "request_id": (semconv.REQUEST_ID,),
+    "organization": (semconv.ORGANIZATION,),
+    "project": (semconv.PROJECT,),
+    "key_fingerprint": (semconv.KEY_FINGERPRINT,),
+    "key_hint": (semconv.KEY_HINT,),
+    "team": (semconv.TEAM,),
+    "feature": (semconv.FEATURE,),
+    "user": (semconv.USER,),
+    "customer": (semconv.CUSTOMER,),
+    "prompt": (semconv.PROMPT,),
+    "stream_outcome": (semconv.STREAM_OUTCOME,),
+    "error_type": (semconv.ERROR_TYPE,),
+    "error_code": (semconv.ERROR_CODE,),
+}
+"""Columns of `calls` that are texts, each with its attribute and older names of it."""
+
+_MOST_TOKENS = 2**40
+_MOST_UINT16 = 2**16 - 1
+_MOST_PICO = 10**18 - 1
+"""What Decimal(18, 12) holds: just under a million dollars, for one call."""
+_NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][-+]?\d{1,2})?", re.ASCII)
+_METER = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_NS = (datetime(2020, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A span that can never be kept."""
+
+    span: str
+    """Which one: its place in the request and its ids."""
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.span}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """What became of the spans of one request: every span is in one of the first four."""
+
+    calls: list[Call] = field(default_factory=list[Call])
+    attempts: list[HttpAttempt] = field(default_factory=list[HttpAttempt])
+    refused: list[Refused] = field(default_factory=list[Refused])
+    passed_by: Counter[str] = field(default_factory=Counter[str])
+    """Spans that are nothing of ours, by reason."""
+    truncated: Counter[str] = field(default_factory=Counter[str])
+    """Texts that were too long, by attribute."""
+
+
+def normalise(
+    request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
+) -> Normalised:
+    """Return the rows that the spans of `request` make."""
+    result = Normalised()
+    for index, (span, scope_name, resource) in enumerate(_spans(request, result.truncated)):
+        reader = _Reader(span, scope_name, resource, received_at, ingest_id, result.truncated)
+        own = reader.own
+        try:
+            if any(name in own for name in _GENAI):
+                if own.text(*_TEXTS["operation"]) in _AROUND_CALLS:
+                    result.passed_by["around_calls"] += 1
+                else:
+                    result.calls.append(reader.call())
+            elif semconv.ATTEMPT in own:
+                result.attempts.append(reader.attempt())
+            else:
+                result.passed_by["not_genai"] += 1
+        except BadSpan as error:
+            where = f"span {index} (trace {_hex(span.trace_id)}, span {_hex(span.span_id)})"
+            result.refused.append(Refused(where, error.reason, str(error)))
+    return result
+
+
+def _spans(
+    request: ExportTraceServiceRequest, truncated: Counter[str]
+) -> Iterator[tuple[Span, str, Attributes]]:
+    for resource_spans in request.resource_spans:
+        resource = Attributes(resource_spans.resource.attributes, truncated)
+        for scope_spans in resource_spans.scope_spans:
+            name = resource.cut("scope.name", scope_spans.scope.name)
+            for span in scope_spans.spans:
+                yield span, name, resource
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one span."""
+
+    span: Span
+    scope_name: str
+    resource: Attributes
+    received_at: datetime
+    ingest_id: int
+    truncated: Counter[str]
+    own: Attributes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.own = Attributes(self.span.attributes, self.truncated)
+
+    def call(self) -> Call:
+        own = self.own
+        trace_id, span_id, parent_span_id = self.ids()
+        started_at, duration_us = self.times()
+        texts = {column: own.text(*names) for column, names in _TEXTS.items()}
+        first_chunk_us = own.microseconds(semconv.TIME_TO_FIRST_CHUNK)
+        input_tokens = own.count(*_INPUT_TOKENS, most=_MOST_TOKENS)
+        cost, parts = self.cost()
+        price_status = own.text(semconv.PRICE_STATUS)
+        price_book = own.text(semconv.PRICE_BOOK)
+        price_path = own.text(semconv.PRICE_PATH)
+        if input_tokens is not None and cost is None and not price_status:
+            priced = self.price(texts, started_at)
+            cost, parts, price_status, price_book, price_path = priced
+        return Call(
+            started_at=started_at,
+            trace_id=trace_id,
+            span_id=span_id,
+            parent_span_id=parent_span_id,
+            service_name=self.resource.text(semconv.SERVICE_NAME),
+            environment=self.resource.text(semconv.ENVIRONMENT, "deployment.environment"),
+            scope_name=self.scope_name,
+            streamed=(
+                own.flag(semconv.REQUEST_STREAM)
+                or first_chunk_us is not None
+                or bool(texts["stream_outcome"])
+            ),
+            finish_reasons=own.texts(semconv.FINISH_REASONS),
+            duration_us=duration_us,
+            time_to_first_chunk_us=first_chunk_us,
+            retries=own.count(semconv.RETRIES, most=_MOST_UINT16) or 0,
+            status="error" if self.failed() else "ok",
+            input_tokens=input_tokens,
+            cached_tokens=own.count(
+                semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens", most=_MOST_TOKENS
+            ),
+            cache_write_tokens=own.count(semconv.CACHE_WRITE_TOKENS, most=_MOST_TOKENS),
+            output_tokens=own.count(*_OUTPUT_TOKENS, most=_MOST_TOKENS),
+            reasoning_tokens=own.count(semconv.REASONING_TOKENS, most=_MOST_TOKENS),
+            cost_usd=cost,
+            cost_parts_usd=parts,
+            price_status=price_status,
+            price_book=price_book,
+            price_path=price_path,
+            received_at=self.received_at,
+            ingest_id=self.ingest_id,
+            **texts,
+        )
+
+    def attempt(self) -> HttpAttempt:
+        own = self.own
+        trace_id, span_id, parent_span_id = self.ids()
+        started_at, duration_us = self.times()
+        return HttpAttempt(
+            started_at=started_at,
+            trace_id=trace_id,
+            span_id=span_id,
+            parent_span_id=parent_span_id,
+            service_name=self.resource.text(semconv.SERVICE_NAME),
+            attempt=own.count(semconv.ATTEMPT, most=_MOST_UINT16) or 0,
+            method=own.text(semconv.HTTP_METHOD, "http.method"),
+            server_address=own.text(semconv.SERVER_ADDRESS, "net.peer.name"),
+            http_status=own.count(semconv.HTTP_STATUS, "http.status_code", most=999) or 0,
+            error_type=own.text(semconv.ERROR_TYPE),
+            duration_us=duration_us,
+            received_at=self.received_at,
+            ingest_id=self.ingest_id,
+        )
+
+    def failed(self) -> bool:
+        return self.span.status.code == Status.STATUS_CODE_ERROR or semconv.ERROR_TYPE in self.own
+
+    def ids(self) -> tuple[bytes, bytes, bytes]:
+        span = self.span
+        parent = span.parent_span_id or NO_PARENT
+        for name, value, length in (
+            ("trace id", span.trace_id, 16),
+            ("span id", span.span_id, 8),
+            ("parent span id", parent, 8),
+        ):
+            if len(value) != length:
+                raise BadSpan(Reason.BAD_ID, f"its {name} has {len(value)} bytes, not {length}")
+        if not any(span.trace_id) or not any(span.span_id):
+            raise BadSpan(Reason.BAD_ID, "its trace id or span id is all zeros")
+        return span.trace_id, span.span_id, parent
+
+    def times(self) -> tuple[datetime, int]:
+        start, end = self.span.start_time_unix_nano, self.span.end_time_unix_nano
+        latest = (self.received_at + _AHEAD - _EPOCH) // timedelta(microseconds=1) * 1000
+        if not _EARLIEST_NS <= start <= latest:
+            raise BadSpan(Reason.BAD_TIME, "it starts before 2020 or more than a day from now")
+        if end < start:
+            raise BadSpan(Reason.BAD_TIME, f"it ends {start - end} ns before it starts")
+        if end > latest:
+            raise BadSpan(Reason.BAD_TIME, "it ends more than a day from now")
+        return _EPOCH + timedelta(microseconds=start // 1000), (end - start) // 1000
+
+    def cost(self) -> tuple[Decimal | None, dict[str, Decimal]]:
+        own = self.own
+        parts: dict[str, int] = {}
+        for name in own.starting_with(semconv.COST_PART):
+            meter = name.removeprefix(semconv.COST_PART)
+            if not _METER.fullmatch(meter):
+                raise BadSpan(Reason.BAD_COST, f"a name after {semconv.COST_PART} is no meter")
+            pico = own.count(name, most=_MOST_PICO)
+            if pico is not None:
+                parts[meter] = pico
+        text = own.text(semconv.COST_USD)
+        total = _pico(text) if text else None
+        if total is not None and parts and sum(parts.values()) != total:
+            raise BadSpan(
+                Reason.BAD_COST,
+                f"its cost parts sum to {sum(parts.values())} pico-USD, not to {total}",
+            )
+        cost = None if total is None else from_pico(total)
+        return cost, {meter: from_pico(pico) for meter, pico in parts.items()}
+
+    def price(
+        self, texts: dict[str, str], started_at: datetime
+    ) -> tuple[Decimal | None, dict[str, Decimal], str, str, str]:
+        """Return cost, parts, status, book and path of a call that came with tokens only."""
+        host = texts["server_address"]
+        elsewhere = bool(host) and not host.endswith(_LISTED_HOSTS)
+        if elsewhere or texts["provider"] not in _LISTED_PROVIDERS:
+            return None, {}, PriceStatus.UNKNOWN_MODEL, "", ""
+        try:
+            usage = self.usage()
+        except InvalidUsage:
+            return None, {}, PriceStatus.INVALID_USAGE, default_book().version, ""
+        priced = price(
+            usage,
+            model=texts["response_model"] or texts["request_model"],
+            at=started_at,
+            tier=texts["response_tier"] or None,
+            host=host or _LISTED_HOSTS[0],
+        )
+        if priced.usd is None:
+            return None, {}, priced.status, priced.book, priced.path
+        if priced.pico is not None and priced.pico > _MOST_PICO:
+            return None, {}, PriceStatus.INVALID_USAGE, priced.book, priced.path
+        parts: dict[str, Decimal] = {part.meter: from_pico(part.pico) for part in priced.parts}
+        return priced.usd, parts, priced.status, priced.book, priced.path
+
+    def usage(self) -> Usage | None:
+        def count(*names: str) -> int:
+            return self.own.count(*names, most=_MOST_TOKENS) or 0
+
+        return read_usage(
+            {
+                "usage": {
+                    "input_tokens": count(*_INPUT_TOKENS),
+                    "output_tokens": count(*_OUTPUT_TOKENS),
+                    "input_tokens_details": {
+                        "cached_tokens": count(
+                            semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens"
+                        ),
+                        "cache_write_tokens": count(semconv.CACHE_WRITE_TOKENS),
+                        "audio_tokens": count(semconv.AUDIO_INPUT_TOKENS),
+                    },
+                    "output_tokens_details": {
+                        "reasoning_tokens": count(semconv.REASONING_TOKENS),
+                        "audio_tokens": count(semconv.AUDIO_OUTPUT_TOKENS),
+                    },
+                }
+            }
+        )
+
+
+_LISTED_PROVIDERS = frozenset({"", "openai", "azure.ai.openai", "az.ai.openai"})
+_LISTED_HOSTS = ("api.openai.com", ".openai.azure.com")
+"""Where OpenAI's list holds; a span that does not say where it called is taken at its model."""
+
+
+def _pico(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise BadSpan(Reason.BAD_COST, f"{semconv.COST_USD} is not a decimal number")
+    with localcontext() as context:
+        context.prec = 200
+        pico = Decimal(text) * PICO_PER_USD
+        if pico < 0:
+            raise BadSpan(Reason.BAD_COST, f"{semconv.COST_USD} is negative")
+        if pico > _MOST_PICO:
+            raise BadSpan(Reason.BAD_COST, f"{semconv.COST_USD} is a million dollars or more")
+        if pico != pico.to_integral_value():
+            raise BadSpan(
+                Reason.BAD_COST, f"{semconv.COST_USD} has more than twelve decimal places"
+            )
+        return int(pico)
+
+
+def _hex(value: bytes) -> str:
+    return value[:16].hex() or "none"

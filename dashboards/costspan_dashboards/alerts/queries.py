@@ -1,0 +1,89 @@
+"""What the pages ask about alerts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import TypeAdapter
+
+from costspan_collector.store import Store, load_sql
+from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.filters import TimeRange
+
+_PACKAGE = "costspan_dashboards.alerts"
+_ALERT = TypeAdapter(Alert)
+_URGENCY = {"page": 0, "ticket": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step of an alert."""
+
+    at: datetime
+    rule: str
+    severity: str
+    from_state: str
+    to_state: str
+    reason: str
+    title: str
+    tells: bool
+    alert_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message on one channel, and how far it got."""
+
+    last_at: datetime
+    channel: str
+    alert_id: str
+    sequence: int
+    tries: int
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvaluation:
+    """The last run of the alert job."""
+
+    ended_at: datetime
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    snapshot: str
+
+
+def live_alerts(store: Store) -> list[Alert]:
+    """Return the alerts that are pending, firing or stale."""
+    rows = store.select(load_sql(_PACKAGE, "live_alerts"), _Snapshot)
+    alerts = [_ALERT.validate_json(row.snapshot) for row in rows]
+    return [alert for alert in alerts if alert.is_live]
+
+
+def open_alerts(store: Store) -> list[Alert]:
+    """Return the alerts that people were told of and that go on, pages first."""
+    told = [alert for alert in live_alerts(store) if alert.state != "pending"]
+    return sorted(told, key=lambda alert: (_URGENCY[alert.finding.severity], alert.finding.since))
+
+
+def recent_events(store: Store, time: TimeRange) -> list[Event]:
+    """Return the steps of alerts in a stretch of time, the newest first."""
+    return store.select(
+        load_sql(_PACKAGE, "recent_events"), Event, since=time.since, until=time.until
+    )
+
+
+def recent_deliveries(store: Store, time: TimeRange) -> list[Delivery]:
+    """Return the messages of a stretch of time, the newest first."""
+    return store.select(
+        load_sql(_PACKAGE, "recent_notifications"), Delivery, since=time.since, until=time.until
+    )
+
+
+def last_evaluation(store: Store) -> LastEvaluation | None:
+    """Return when alerts were evaluated at last, None if never."""
+    rows = store.select(load_sql(_PACKAGE, "last_evaluation"), LastEvaluation)
+    return rows[0] if rows else None

@@ -1,0 +1,53 @@
+"""The script that Streamlit runs: the frame around every page.
+
+Its folder joins `sys.path` while it runs, so everything is imported by its full name.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from costspan.errors import CostspanError, Unavailable
+from costspan_collector.settings import ClickHouse
+from costspan_collector.store import Store, connect
+from costspan_dashboards.figures import escaped
+from costspan_dashboards.filter_bar import filter_bar
+from costspan_dashboards.views import alerts, calls, home, reconciliation, spend
+
+
+def main() -> None:
+    """Draw the page that the URL names."""
+    st.set_page_config(page_title="costspan", page_icon=":material/payments:", layout="wide")
+    now = datetime.now(UTC)
+    pages: dict[str, Callable[[], None]] = {
+        "Home": lambda: home.draw(store, filters, now),
+        "Spend": lambda: spend.draw(store, filters, now),
+        "Calls": lambda: calls.draw(store, filters, now),
+        "Alerts": lambda: alerts.draw(store, filters.time),
+        "Reconciliation": lambda: reconciliation.draw(store, filters.time),
+    }
+    page = st.navigation(
+        [
+            st.Page(draw, title=name, url_path=name.lower(), default=name == "Home")
+            for name, draw in pages.items()
+        ],
+        position="top",
+    )
+    try:
+        store = _store(ClickHouse().url)
+        filters = filter_bar(store, now, narrows=page.title in {"Home", "Spend", "Calls"})
+        page.run()
+    except CostspanError as error:
+        advice = " Reload the page in a moment." if isinstance(error, Unavailable) else ""
+        st.error(
+            f"The store cannot be read: {escaped(str(error))}.{advice}", icon=":material/cloud_off:"
+        )
+
+
+@st.cache_resource(show_spinner=False)
+def _store(url: str) -> Store:
+    return connect(url, read_only=True)
+
+
+main()

@@ -1,0 +1,202 @@
+"""Home: is anything wrong, and what does it cost, in ten seconds."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from costspan_collector.store import Store
+from costspan_dashboards.alerts.queries import open_alerts
+from costspan_dashboards.breakdown import OTHER, Total, breakdown
+from costspan_dashboards.charts import stacked_bars, step_seconds
+from costspan_dashboards.figures import (
+    age_text,
+    change_text,
+    count_text,
+    escaped,
+    percent_text,
+    range_text,
+    seconds_text,
+    time_text,
+    unpriced_text,
+    usd_text,
+)
+from costspan_dashboards.filters import Filters, TimeRange
+from costspan_dashboards.queries import Extent, Overview, extent, last_runs, overview
+
+_STALE = timedelta(minutes=15)
+_MOVERS = 5
+
+
+def draw(store: Store, filters: Filters, now: datetime) -> None:
+    """Draw the page."""
+    reach = extent(store)
+    if reach is None:
+        _welcome()
+        return
+    _freshness(reach, now)
+    _figures(store, filters, reach, now)
+    seconds = step_seconds(filters.time.length)
+    by_feature = breakdown(store, filters, by="feature", measure="usd", seconds=seconds)
+    st.subheader("Spend over time by feature, USD, estimated")
+    if by_feature.steps:
+        st.altair_chart(
+            stacked_bars(
+                by_feature.bars("usd"),
+                order=by_feature.order,
+                other=OTHER,
+                seconds=seconds,
+                unit="USD",
+            )
+        )
+        st.caption(f"{range_text(filters.time)}; the first and last bar may be part of a step.")
+    else:
+        st.info(f"No call in {range_text(filters.time)} matches the filters.")
+    if reach.covers(filters.time.previous):
+        by_model = breakdown(store, filters, by="model", measure="usd", seconds=0)
+        st.subheader("What moved, against the period before")
+        left, right = st.columns(2)
+        with left:
+            _movers("feature", by_feature.totals)
+        with right:
+            _movers("model", by_model.totals)
+
+
+def _welcome() -> None:
+    page = urlsplit(st.context.url or "http://localhost:4318")
+    st.header("No call has come in yet")
+    st.markdown("In the app whose OpenAI calls you want to see, install one package:")
+    st.code("pip install costspan", language="bash")
+    st.markdown("and add one import, anywhere before the first call:")
+    st.code("import costspan.auto", language="python")
+    st.markdown("Tell it where to send, unless that is `http://localhost:4318`:")
+    st.code(f"export OTEL_EXPORTER_OTLP_ENDPOINT={page.scheme}://{page.netloc}", language="bash")
+    st.caption("Then make a call and reload this page. Prompts and answers are never sent.")
+
+
+def _freshness(reach: Extent, now: datetime) -> None:
+    line = f"As of {time_text(now)}. The newest call came in {age_text(reach.received_at, now)}."
+    if now - reach.received_at > _STALE:
+        st.warning(
+            f"{line} What follows may be incomplete: check that apps run and can reach the collector.",
+            icon=":material/schedule:",
+        )
+    else:
+        st.caption(line)
+
+
+def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> None:
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today_range = TimeRange(midnight, now)
+    yesterday_range = today_range.back(timedelta(days=1))
+    today = overview(store, replace(filters, time=today_range))
+    current = overview(store, filters)
+    yesterday = before = None
+    if reach.covers(yesterday_range):
+        yesterday = overview(store, replace(filters, time=yesterday_range))
+    if reach.covers(filters.time.previous):
+        before = overview(store, replace(filters, time=filters.time.previous))
+    first, second, third = st.columns(3)
+    with first:
+        _spend("Spend today (UTC)", today, yesterday, "than yesterday until the same time")
+    with second:
+        _spend("Spend in this range", current, before, "than the period before")
+    with third, st.container(border=True):
+        _alerts(store)
+        _reconciled(store, now)
+    calls, errors, latency = st.columns(3)
+    calls.metric(
+        "Calls in this range",
+        count_text(current.calls),
+        change_text(current.calls, before and before.calls),
+        delta_color="off",
+        delta_description=_described(before, "than the period before"),
+        border=True,
+    )
+    errors.metric(
+        "Share of calls that failed",
+        percent_text(current.errors, current.calls),
+        _points(current, before),
+        delta_color="inverse",
+        delta_description=_described(before, f"{current.errors:,} failed", always=True),
+        border=True,
+    )
+    latency.metric(
+        "p95 latency of calls that worked",
+        seconds_text(current.p95_us),
+        change_text(current.p95_us, before and before.p95_us),
+        delta_color="inverse",
+        delta_description=_described(before, "than the period before"),
+        border=True,
+    )
+
+
+def _spend(title: str, now: Overview, before: Overview | None, against: str) -> None:
+    with st.container(border=True):
+        st.metric(
+            f"{title}, USD, estimated",
+            usd_text(now.spend_usd),
+            change_text(now.spend_usd, before and before.spend_usd),
+            delta_color="inverse",
+            delta_description=_described(before, against),
+        )
+        st.caption(unpriced_text(now.unpriced, now.unpriced_failed))
+
+
+def _described(before: Overview | None, words: str, *, always: bool = False) -> str:
+    if before is not None or always:
+        return words
+    return "no complete period before to compare with"
+
+
+def _points(now: Overview, before: Overview | None) -> str | None:
+    if before is None or not now.calls or not before.calls:
+        return None
+    share = Decimal(now.errors) / now.calls - Decimal(before.errors) / before.calls
+    return f"{share * 100:+.1f} points"
+
+
+def _alerts(store: Store) -> None:
+    firing = open_alerts(store)
+    if not firing:
+        st.markdown(":material/check_circle: **No open alert**")
+        return
+    st.markdown(
+        f":red[:material/notifications_active:] **{len(firing)} open "
+        f"alert{'' if len(firing) == 1 else 's'}**: see the page Alerts"
+    )
+
+
+def _reconciled(store: Store, now: datetime) -> None:
+    run = last_runs(store).get("reconcile")
+    if run is None:
+        st.markdown(":material/help: **Not reconciled yet**: all costs are estimates")
+    elif run.status == "ok":
+        st.markdown(f":material/check_circle: **Reconciled** {age_text(run.ended_at, now)}")
+    else:
+        worked = f"last worked {age_text(run.worked_at, now)}" if run.worked_at else "never worked"
+        st.markdown(f":orange[:material/warning:] **Reconciliation {run.status}**, {worked}")
+        st.caption(escaped(run.detail))
+
+
+def _movers(title: str, totals: Sequence[Total]) -> None:
+    def moved(total: Total) -> Decimal:
+        return (total.cost_usd or Decimal(0)) - (total.previous_usd or Decimal(0))
+
+    largest = sorted(totals, key=lambda total: -abs(moved(total)))[:_MOVERS]
+    st.dataframe(
+        [
+            {
+                title: total.value,
+                "now": usd_text(total.cost_usd or Decimal(0)),
+                "before": usd_text(total.previous_usd or Decimal(0)),
+                "change": f"{'+' if moved(total) > 0 else ''}{usd_text(moved(total))}",
+            }
+            for total in largest
+            if moved(total)
+        ],
+        hide_index=True,
+    )

@@ -1,0 +1,15 @@
+-- One row per UTC day, project and key hint that a span carries.
+-- parameters: since Date, until Date
+SELECT
+    toDate(started_at + toIntervalMicrosecond(duration_us), 'UTC') AS day,
+    project,
+    key_hint,
+    count() AS calls
+FROM calls FINAL
+WHERE
+    started_at >= {since:Date} - INTERVAL 1 DAY
+    AND started_at < {until:Date}
+    AND provider IN ('', 'openai')
+GROUP BY day, project, key_hint
+HAVING day >= {since:Date} AND day < {until:Date}
+ORDER BY day, project, key_hint

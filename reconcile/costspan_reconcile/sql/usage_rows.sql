@@ -1,0 +1,28 @@
+-- One row per source, day, project, key, model, batch, tier, modality and kind of the newest
+-- revision of each source and day.
+-- parameters: since Date, until Date
+SELECT
+    source,
+    day,
+    project,
+    api_key_id,
+    model,
+    batch,
+    service_tier,
+    modality,
+    kind,
+    quantity,
+    revision,
+    fetch_id
+FROM provider_usage
+WHERE
+    day >= {since:Date} AND day < {until:Date}
+    AND (source, day, fetch_id) IN
+    (
+        SELECT source, day, revision_fetch_id
+        FROM billing_days
+        WHERE source != 'costs' AND status = 'ok' AND day >= {since:Date} AND day < {until:Date}
+        ORDER BY fetched_at DESC, revision DESC
+        LIMIT 1 BY source, day
+    )
+ORDER BY source, day, project, api_key_id, model, batch, service_tier, modality, kind
