@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 
@@ -31,39 +32,40 @@ def add_migrate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the typ
 
 
 def _collector(args: argparse.Namespace) -> int:
-    from starlette.applications import Starlette  # noqa: PLC0415
+    from starlette.applications import Starlette
 
-    from costspan_collector.listening import listen, running  # noqa: PLC0415
-    from costspan_collector.pipeline import Pipeline  # noqa: PLC0415
-    from costspan_collector.receiver import routes  # noqa: PLC0415
-    from costspan_collector.settings import (  # noqa: PLC0415
+    from costspan_collector.listening import listen, running
+    from costspan_collector.pipeline import Pipeline
+    from costspan_collector.receiver import routes
+    from costspan_collector.settings import (
         ClickHouse,
         Receiver,
+        read_settings,
         unknown_variables,
     )
-    from costspan_collector.store import connect, migrate  # noqa: PLC0415
+    from costspan_collector.store import connect, migrate
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     given = {"host": args.host, "port": args.port}
-    receiver = Receiver(**{name: value for name, value in given.items() if value is not None})
+    chosen = {name: value for name, value in given.items() if value is not None}
+    receiver = read_settings(Receiver, **chosen)
+    clickhouse = read_settings(ClickHouse)
     for line in unknown_variables(os.environ, (ClickHouse, Receiver)):
         logging.getLogger("costspan.collector").warning(line)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with listen(receiver) as listener:
-        store = connect(ClickHouse().url)
-        try:
-            migrate(store)
-            pipeline = Pipeline(store, receiver)
-            try:
-                with running(Starlette(routes=[*routes(pipeline, receiver)]), listener) as url:
-                    _tell(f"{url}/v1/traces", store.url, as_json=args.json)
-                    stop.wait()
-            finally:
-                pipeline.close()
-        finally:
-            store.close()
+        signal.signal(number, lambda _number, _frame: stop.set())
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(receiver))
+        store = connect(clickhouse.url)
+        stack.callback(store.close)
+        migrate(store)
+        pipeline = Pipeline(store, receiver)
+        stack.callback(pipeline.close)
+        app = Starlette(routes=[*routes(pipeline, receiver)])
+        url = stack.enter_context(running(app, listener))
+        _tell(f"{url}/v1/traces", store.url, as_json=args.json)
+        stop.wait()
     return 0
 
 
@@ -75,10 +77,10 @@ def _tell(traces: str, kept: str, *, as_json: bool) -> None:
 
 
 def _migrate(args: argparse.Namespace) -> int:
-    from costspan_collector.settings import ClickHouse  # noqa: PLC0415
-    from costspan_collector.store import connect, migrate, pending  # noqa: PLC0415
+    from costspan_collector.settings import ClickHouse, read_settings
+    from costspan_collector.store import connect, migrate, pending
 
-    store = connect(ClickHouse().url)
+    store = connect(read_settings(ClickHouse).url)
     try:
         names = [file.name for file in pending(store)] if args.dry_run else migrate(store)
     finally:

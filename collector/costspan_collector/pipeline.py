@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import TypeVar
 
 from costspan.errors import CostspanError, Rejected, Unavailable
 from costspan_collector.record import Call, HttpAttempt
@@ -28,6 +29,7 @@ _DAYS_AT_ONCE = 50
 _REMEMBERED = 100_000
 """Identities kept to tell a span delivered again from a new one, for the counters only."""
 
+_AnyRow = TypeVar("_AnyRow", Call, HttpAttempt)
 _of_call = attrgetter(*Call.__dataclass_fields__.keys() - {"received_at", "ingest_id"})
 _of_attempt = attrgetter(*HttpAttempt.__dataclass_fields__.keys() - {"received_at", "ingest_id"})
 
@@ -164,7 +166,7 @@ class Pipeline:
             for submission in group:
                 submission.done.set_result(None)
 
-    def _insert(self, table: str, rows: Sequence[Call] | Sequence[HttpAttempt]) -> None:
+    def _insert(self, table: str, rows: Sequence[_AnyRow]) -> None:
         for block in _blocks(rows):
             started = time.perf_counter()
             try:
@@ -184,7 +186,7 @@ class Pipeline:
         for submission in group:
             submission.done.set_exception(error)
 
-    def _count(self, table: str, rows: Sequence[Call] | Sequence[HttpAttempt]) -> None:
+    def _count(self, table: str, rows: Sequence[_AnyRow]) -> None:
         again = 0
         for row in rows:
             identity = row.trace_id + row.span_id
@@ -198,9 +200,7 @@ class Pipeline:
         self.counters.add("costspan_spans_accepted_total", len(rows) - again, table=table)
 
 
-def _blocks(
-    rows: Sequence[Call] | Sequence[HttpAttempt],
-) -> Iterator[Sequence[Call] | Sequence[HttpAttempt]]:
+def _blocks(rows: Sequence[_AnyRow]) -> Iterator[Sequence[_AnyRow]]:
     """Yield `rows` in blocks that span few enough days."""
     days = sorted({row.started_at.date() for row in rows})
     if len(days) <= _DAYS_AT_ONCE:
@@ -211,7 +211,7 @@ def _blocks(
         yield [row for row in rows if row.started_at.date() in some]
 
 
-def _token(table: str, rows: Sequence[Call] | Sequence[HttpAttempt]) -> str:
+def _token(table: str, rows: Sequence[_AnyRow]) -> str:
     """Return a name for what the rows say, whenever they came: equal rows are written once."""
     digest = hashlib.sha256(table.encode())
     for row in rows:

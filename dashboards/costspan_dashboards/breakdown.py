@@ -77,8 +77,8 @@ def breakdown(
         filters.time.previous, filters.teams, filters.features, filters.models, filters.projects
     )
     if by == PART:
-        steps = _parts(store, filters, seconds)
-        before = _parts(store, earlier, 0)
+        steps = _parts(store, filters, measure, seconds)
+        before = _parts(store, earlier, measure, 0)
     else:
         largest = spend_largest(store, filters, by=by, measure=measure, room=room)
         steps = spend_by_dimension(store, filters, by=by, largest=largest, step_seconds=seconds)
@@ -91,10 +91,10 @@ def label(spend: Spend) -> str:
     return OTHER if spend.is_other else shown(spend.value)
 
 
-def _parts(store: Store, filters: Filters, seconds: int) -> list[Spend]:
+def _parts(store: Store, filters: Filters, measure: str, seconds: int) -> list[Spend]:
     return [
         Spend(part.step, False, part.value, part.cost_usd, part.tokens, part.calls, 0)
-        for part in spend_by_part(store, filters, step_seconds=seconds)
+        for part in spend_by_part(store, filters, measure=measure, step_seconds=seconds)
     ]
 
 
@@ -128,8 +128,10 @@ def _grouped(rows: Sequence[Spend]) -> defaultdict[str, list[Spend]]:
 
 
 def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known, Decimal(0)) if known else None
+    """Return zero for no rows, None where no row is known."""
+    found = list(amounts)
+    known = [amount for amount in found if amount is not None]
+    return None if found and not known else sum(known, Decimal(0))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -20,6 +20,9 @@ _STEPS = (
     (timedelta.max, 86400),
 )
 _BAR_SHARE = 0.94
+_DAY_OR_HOUR = (
+    "utcFormat(datum.value, utchours(datum.value) + utcminutes(datum.value) ? '%H:%M' : '%a %d %b')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,49 +51,56 @@ def step_text(seconds: int) -> str:
 
 def stacked_bars(
     bars: Sequence[Bar], *, order: Sequence[str], other: str, seconds: int, unit: str
-) -> alt.LayerChart | alt.Chart:
+) -> alt.Chart:
     """Return bars over time, stacked by value in `order`; the value `other` is grey."""
-    rank = {value: place for place, value in enumerate(order)}
     colours = [
         OTHER_COLOUR if value == other else PALETTE[place % ROOM]
         for place, value in enumerate(order)
     ]
-    rows: list[Mapping[str, object]] = [
-        {
-            "from": bar.step.isoformat(),
-            "to": (bar.step + timedelta(seconds=seconds * _BAR_SHARE)).isoformat(),
-            "when": f"{bar.step:%a %Y-%m-%d %H:%M} UTC",
-            "value": bar.value,
-            "rank": rank[bar.value],
-            "size": bar.size,
-            "label": bar.label,
-        }
-        for bar in bars
-    ]
     return (
-        alt.Chart(alt.Data(values=rows))
-        .mark_bar()
+        alt.Chart(alt.Data(values=_stacked(bars, order, seconds)))
+        .mark_rect()
         .encode(
             x=alt.X("from:T")
             .scale(type="utc")
+            .axis(labelExpr=_DAY_OR_HOUR)
             .title(f"time (UTC), one bar = {step_text(seconds)}"),
             x2="to:T",
-            y=alt.Y("size:Q")
-            .stack("zero")
-            .title(unit)
-            .axis(format="~s" if unit == "tokens" else "$~s"),
+            y=alt.Y("low:Q").title(unit).axis(format="~s" if unit == "tokens" else "$,~f"),
+            y2="high:Q",
             color=alt.Color("value:N")
             .scale(domain=list(order), range=colours)
             .legend(title=None, orient="bottom", columns=4, labelLimit=260),
-            order=alt.Order("rank:Q"),
             tooltip=[
                 alt.Tooltip("when:N", title="from"),
                 alt.Tooltip("value:N", title="value"),
                 alt.Tooltip("label:N", title=unit),
             ],
         )
-        .properties(height=320)
+        .properties(height=400)
     )
+
+
+def _stacked(bars: Sequence[Bar], order: Sequence[str], seconds: int) -> list[Mapping[str, object]]:
+    """Return the bars with a low and a high end: Vega stacks no bar that has two ends in time."""
+    rank = {value: place for place, value in enumerate(order)}
+    tops: dict[datetime, float] = {}
+    rows: list[Mapping[str, object]] = []
+    for bar in sorted(bars, key=lambda bar: (bar.step, rank[bar.value])):
+        low = tops.get(bar.step, 0.0)
+        tops[bar.step] = low + bar.size
+        rows.append(
+            {
+                "from": bar.step.isoformat(),
+                "to": (bar.step + timedelta(seconds=seconds * _BAR_SHARE)).isoformat(),
+                "when": f"{bar.step:%a %Y-%m-%d %H:%M} UTC",
+                "value": bar.value,
+                "low": low,
+                "high": tops[bar.step],
+                "label": bar.label,
+            }
+        )
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +142,12 @@ def timeline(lanes: Sequence[Lane]) -> alt.Chart:
             y=alt.Y("name:N").sort([lane.name for lane in lanes]).title(None).axis(labelLimit=320),
             color=alt.Color("kind:N")
             .scale(domain=present, range=[kinds[kind] for kind in present])
-            .legend(title=None, orient="bottom"),
+            .legend(None),
             tooltip=[
                 alt.Tooltip("name:N", title="what"),
                 alt.Tooltip("kind:N", title="kind"),
                 alt.Tooltip("label:N", title="when"),
             ],
         )
-        .properties(height=max(80, 26 * len(lanes) + 60))
+        .properties(height=30 * len(lanes) + 70)
     )

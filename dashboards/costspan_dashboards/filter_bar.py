@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from costspan_collector.store import Store
 from costspan_dashboards.filters import (
@@ -27,8 +28,7 @@ def filter_bar(store: Store, now: datetime, *, narrows: bool) -> Filters:
     where they are, and rest.
     """
     slots = st.columns([_NARROW, _WIDE, _WIDE, _WIDE, _WIDE])
-    with slots[0]:
-        time = _time(now)
+    time = _time(slots[0], now)
     offered = choices(store, time)
     picked: list[tuple[str, ...]] = []
     for slot, name, values in zip(
@@ -55,8 +55,8 @@ def filter_bar(store: Store, now: datetime, *, narrows: bool) -> Filters:
     return Filters(time, *picked)
 
 
-def _time(now: datetime) -> TimeRange:
-    preset = st.selectbox(
+def _time(slot: DeltaGenerator, now: datetime) -> TimeRange:
+    preset = slot.selectbox(
         "Time (UTC)",
         [*PRESETS, CUSTOM],
         index=list(PRESETS).index(_DEFAULT),
@@ -65,5 +65,6 @@ def _time(now: datetime) -> TimeRange:
     )
     if preset != CUSTOM:
         return preset_range(preset, now)
-    days = st.date_input("Days (UTC)", value=[], key="dates", bind="query-params")
+    below, _ = st.columns([1, 3])
+    days = below.date_input("Days (UTC)", value=[], key="dates", bind="query-params")
     return dates_range(days, now)

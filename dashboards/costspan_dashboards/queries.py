@@ -43,8 +43,11 @@ class Extent:
     received_at: datetime
 
     def covers(self, time: TimeRange) -> bool:
-        """Whether calls were kept from the start of `time` on."""
-        return self.first_started_at <= time.since
+        """Whether calls were kept for all of `time`, but for a hundredth at its start.
+
+        An app may be quiet for a while before its first call.
+        """
+        return self.first_started_at <= time.since + time.length / 100
 
 
 def extent(store: Store) -> Extent | None:
@@ -126,7 +129,7 @@ def spend_by_dimension(
 
 @dataclass(frozen=True, slots=True)
 class PartSpend:
-    """Cost and tokens of one step of time and one meter."""
+    """Cost or tokens of one step of time and one part; the other of the two is zero."""
 
     step: datetime
     value: str
@@ -135,10 +138,16 @@ class PartSpend:
     calls: int
 
 
-def spend_by_part(store: Store, filters: Filters, *, step_seconds: int = 0) -> list[PartSpend]:
-    """Return spend by step and part of the cost."""
+def spend_by_part(
+    store: Store, filters: Filters, *, measure: str, step_seconds: int = 0
+) -> list[PartSpend]:
+    """Return spend by step and part of the cost (`usd`), or by kind of token (`tokens`)."""
     return store.select(
-        _sql("spend_by_part"), PartSpend, **filters.parameters(), step_seconds=step_seconds
+        _sql("spend_by_part"),
+        PartSpend,
+        **filters.parameters(),
+        measure=measure,
+        step_seconds=step_seconds,
     )
 
 

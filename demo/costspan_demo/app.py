@@ -14,7 +14,7 @@ from random import Random
 
 from openai import APIError, AsyncOpenAI, OpenAI
 
-import costspan.auto  # noqa: F401
+import costspan.auto  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from costspan import attribute
 from costspan_demo.children import when_stdin_ends
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -115,7 +115,7 @@ class Inference:
         if not body.get("stream"):
             await self._charge_after(work)
             return JSONResponse(_completion(work), headers=headers)
-        options = body.get("stream_options") or {}
+        options: Json = body.get("stream_options") or {}
         chunks = _chat_chunks(work, with_usage=options.get("include_usage") is True)
         return self._stream(work, chunks, headers)
 
@@ -129,14 +129,15 @@ class Inference:
     async def _embeddings(self, request: Request) -> Response:
         body, work, headers = await self._accept(request, "input")
         await self._charge_after(work)
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        asked = body["input"]
+        answers = len(cast("list[Any]", asked)) if isinstance(asked, list) else 1
         random = Random(work.id)  # noqa: S311
         packed = body.get("encoding_format") == "base64"
         answer = {
             "object": "list",
             "data": [
                 {"object": "embedding", "index": index, "embedding": _vector(random, packed=packed)}
-                for index in range(len(texts))
+                for index in range(answers)
             ],
             "model": work.entry.model,
             "usage": {
@@ -276,7 +277,8 @@ def _texts(content: Any) -> list[str]:  # noqa: ANN401 - JSON
     if isinstance(content, str):
         return [content]
     if isinstance(content, dict):
-        return _texts(content.get("content", content.get("text", "")))
+        item = cast("Json", content)
+        return _texts(item.get("content", item.get("text", "")))
     return [text for item in content for text in _texts(item)]
 
 
@@ -313,7 +315,7 @@ def _chat_usage(entry: Entry) -> Json:
 
 
 def _completion(work: _Work) -> Json:
-    message = {"role": "assistant", "content": work.text, "refusal": None, "annotations": []}
+    message: Json = {"role": "assistant", "content": work.text, "refusal": None, "annotations": []}
     return {
         "id": work.id,
         "object": "chat.completion",

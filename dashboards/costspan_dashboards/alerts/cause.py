@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations
 
-DIMENSIONS = ("feature", "model", "team", "user", "project", "key", "error_type")
+DIMENSIONS: tuple[str, ...] = ("feature", "model", "team", "user", "project", "key", "error_type")
 AT_MOST = 3
 
 _DEPTH = 3
@@ -21,6 +21,8 @@ _KEEPS = 0.3
 """A further cause must have that share of the first one's score."""
 _NEARLY_ALL = 0.95
 _PRIOR_CALLS = 50
+_RARE_KIND = 0.05
+"""Of all errors, for a kind hardly ever seen: else its newness would outshine where it happens."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -69,6 +71,16 @@ class Cell:
     usual_cost_usd: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What explains a rise."""
+
+    contributors: tuple[Contributor, ...]
+    """The best first; none if the rise is spread evenly."""
+    shared: Pairs
+    """Every value that nearly all of the first cause share, or of everything if it is spread."""
+
+
 def surprise(actual: float, expected: float) -> float:
     """Return how surprising `actual` is where `expected` was to be seen; 0 where it is not more."""
     if actual <= expected or actual <= 0:
@@ -115,7 +127,7 @@ def error_leaves(cells: Iterable[Cell], usual_share: float) -> list[Leaf]:
             past_by_type[cell.error_type] += cell.usual_calls
             for group in (leaf, leaf[:2]):
                 past[group][1] += cell.usual_calls
-    all_past = sum(past_by_type.values()) + len(past_by_type) / 2
+    all_past = max(sum(past_by_type.values()), 1)
     leaves: list[Leaf] = []
     for leaf, count in calls.items():
         share = usual_share
@@ -124,14 +136,14 @@ def error_leaves(cells: Iterable[Cell], usual_share: float) -> list[Leaf]:
             share = (errors + _PRIOR_CALLS * share) / (seen + _PRIOR_CALLS)
         for kind, seen_of_kind in past_by_type.items():
             actual = failed[leaf][kind]
-            expected = count * share * (seen_of_kind + 0.5) / all_past
+            expected = count * share * max(seen_of_kind / all_past, _RARE_KIND)
             values = (*leaf[:-1], kind)
             leaves.append(Leaf(values, Decimal(actual), Decimal(str(round(expected, 9)))))
     return leaves
 
 
-def explain(leaves: Sequence[Leaf]) -> tuple[Contributor, ...]:
-    """Return the elements that explain the rise, the best first; none if it is spread evenly."""
+def explain(leaves: Sequence[Leaf]) -> Explanation:
+    """Return the elements that explain the rise, at most three."""
     actual = [float(leaf.actual) for leaf in leaves]
     expected = [float(leaf.expected) for leaf in leaves]
     members = _elements(leaves)
@@ -144,7 +156,7 @@ def explain(leaves: Sequence[Leaf]) -> tuple[Contributor, ...]:
         for pairs, indexes in members.items():
             a = sum(actual[index] for index in indexes)
             e = max(sum(expected[index] for index in indexes), floor)
-            score = surprise(a, e) * _PER_DIMENSION ** (len(pairs) - 1)
+            score = surprise(a, e) * _PER_DIMENSION ** max(len(pairs) - 1, 0)
             if score > best_score * (1 + 1e-9):
                 best, best_score = pairs, score
         if best is None or not best or best_score < _KEEPS * first:
@@ -156,18 +168,20 @@ def explain(leaves: Sequence[Leaf]) -> tuple[Contributor, ...]:
         e = sum(expected[index] for index in indexes)
         for index in indexes:
             actual[index] *= e / a
-    return _contributors(leaves, taken)
+    first_indexes = taken[0][1] if taken else range(len(leaves))
+    return Explanation(_contributors(leaves, taken), _shared(leaves, first_indexes))
 
 
-def is_news(where: Pairs, also: Pairs, told: Iterable[Pairs]) -> bool:
+def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
     """Say whether a cause is another fault than those already told.
 
-    It is not when it lies inside a told one, or shares more with it than the kind of error.
+    It is not when it lies inside a told one, or has more in common with it than the kind of
+    error.
     """
-    mine = set(where) | set(also)
+    mine = {*where, *shared}
     for known in told:
-        shared = {pair for pair in known if pair in where and pair[0] != "error_type"}
-        if set(known) <= mine or shared:
+        common = {pair for pair in known if pair in where and pair[0] != "error_type"}
+        if common or mine.issuperset(known):
             return False
     return True
 
@@ -230,22 +244,28 @@ def _contributors(
 
 
 def _also(leaves: Sequence[Leaf], where: Pairs, indexes: Sequence[int]) -> Pairs:
-    named = {dimension for dimension, _ in where}
+    """Return what the cause shares besides, leaving out what nearly all calls share anyway."""
     found: list[tuple[str, str]] = []
-    for place, dimension in enumerate(DIMENSIONS):
-        if dimension in named:
-            continue
-        inside = _by_value(leaves, indexes, place)
-        value, most = max(inside.items(), key=lambda item: item[1], default=("", Decimal(0)))
-        everywhere = _by_value(leaves, range(len(leaves)), place)
-        common = float(everywhere.get(value, 0)) >= _NEARLY_ALL * float(sum(everywhere.values()))
-        if value and not common and float(most) >= _NEARLY_ALL * float(sum(inside.values())):
+    for dimension, value in _shared(leaves, indexes):
+        place = DIMENSIONS.index(dimension)
+        usual = sum((leaf.expected for leaf in leaves), Decimal(0))
+        of_value = sum(
+            (leaf.expected for leaf in leaves if leaf.values[place] == value), Decimal(0)
+        )
+        everywhere = usual > 0 and float(of_value / usual) >= _NEARLY_ALL
+        if dimension not in dict(where) and not everywhere:
             found.append((dimension, value))
     return tuple(found)
 
 
-def _by_value(leaves: Sequence[Leaf], indexes: Iterable[int], place: int) -> dict[str, Decimal]:
-    sums: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for index in indexes:
-        sums[leaves[index].values[place]] += leaves[index].actual
-    return sums
+def _shared(leaves: Sequence[Leaf], indexes: Iterable[int]) -> Pairs:
+    kept = list(indexes)
+    found: list[tuple[str, str]] = []
+    for place, dimension in enumerate(DIMENSIONS):
+        sums: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for index in kept:
+            sums[leaves[index].values[place]] += leaves[index].actual
+        value, most = max(sums.items(), key=lambda item: item[1], default=("", Decimal(0)))
+        if value and float(most) >= _NEARLY_ALL * float(sum(sums.values())):
+            found.append((dimension, value))
+    return tuple(found)

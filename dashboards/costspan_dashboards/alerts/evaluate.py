@@ -13,7 +13,8 @@ from costspan_collector.jobs import run_job
 from costspan_collector.store import Store, load_sql
 from costspan_dashboards.alerts import baseline, rules
 from costspan_dashboards.alerts.cause import (
-    Contributor,
+    DIMENSIONS,
+    Explanation,
     error_leaves,
     explain,
     latency_leaves,
@@ -53,11 +54,14 @@ class Evaluation:
 
     def __str__(self) -> str:
         states = [alert.state for alert in self.alerts]
+        counts = ", ".join(
+            f"{states.count(name)} {name}" for name in ("firing", "pending", "stale")
+        )
         parts = [
-            f"{states.count('firing')} firing, {states.count('pending')} pending, "
-            f"{states.count('stale')} stale",
+            counts,
             f"{len(self.transitions)} steps",
-            f"{self.sent.delivered} messages delivered, {self.sent.failed} failed, "
+            f"{self.sent.delivered} messages delivered",
+            f"{self.sent.failed} failed",
             f"{self.sent.given_up} given up",
             f"compared with {self.basis}" if self.basis.seasonal else "objectives only",
         ]
@@ -82,7 +86,7 @@ def evaluate_now(store: Store, settings: Alerts, now: datetime) -> Evaluation:
             seconds=settings.stale_after_seconds
         )
         breaches = _breaches(store, settings, until, basis) if fresh else []
-        findings = {
+        findings: dict[Rule, Finding | None] = {
             rule: _find(store, [breach for breach in breaches if breach.rule == rule], until, basis)
             for rule in RULES
         }
@@ -145,19 +149,19 @@ def _find(store: Store, breaches: list[Breach], until: datetime, basis: Basis) -
     if not breaches:
         return None
     first, *others = sorted(breaches, key=lambda breach: breach.score, reverse=True)
-    contributors = _causes(store, first, until, basis)
+    explanation = _explain(store, first, until, basis)
     return found(
         first,
         tuple(others),
-        contributors,
-        _examples(store, first, contributors, until),
+        explanation,
+        _examples(store, first, explanation, until),
         since=until - timedelta(minutes=min(breach.window_minutes for breach in breaches)),
         until=until,
         slowness=_slowness(store, first, until, basis) if first.rule == "latency" else None,
     )
 
 
-def _causes(store: Store, breach: Breach, until: datetime, basis: Basis) -> tuple[Contributor, ...]:
+def _explain(store: Store, breach: Breach, until: datetime, basis: Basis) -> Explanation:
     cells = baseline.read_cells(
         store, until, basis, rule=breach.rule, window_minutes=breach.window_minutes
     )
@@ -170,11 +174,11 @@ def _causes(store: Store, breach: Breach, until: datetime, basis: Basis) -> tupl
 
 
 def _examples(
-    store: Store, breach: Breach, contributors: tuple[Contributor, ...], until: datetime
+    store: Store, breach: Breach, explanation: Explanation, until: datetime
 ) -> tuple[Example, ...]:
-    wanted = dict.fromkeys(("feature", "model", "team", "user", "project", "key", "error_type"), "")
-    if contributors:
-        wanted |= dict(contributors[0].where)
+    wanted = dict.fromkeys(DIMENSIONS, "")
+    if explanation.contributors:
+        wanted |= dict(explanation.contributors[0].where)
     elif breach.scope.dimension:
         wanted[breach.scope.dimension] = breach.scope.value
     rows = store.select(

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from costspan_dashboards.alerts.cause import Contributor, Pairs
+from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs
 from costspan_dashboards.alerts.rules import Breach, Rule, Scope, Severity, Unit
 from costspan_dashboards.figures import seconds_text, usd_text
 
@@ -56,22 +56,22 @@ class Finding:
     facts: tuple[str, ...]
     """Sentences, the most important first."""
     contributors: tuple[Contributor, ...]
+    shared: Pairs
+    """What nearly all calls of the first cause have in common."""
     examples: tuple[Example, ...]
     link: str
     """To the calls of the first cause."""
 
     @property
-    def cause(self) -> tuple[Pairs, Pairs]:
-        """What the first cause is, and what its calls share besides."""
-        if not self.contributors:
-            return (), ()
-        return self.contributors[0].where, self.contributors[0].also
+    def cause(self) -> Pairs:
+        """The first cause; empty if it is spread over everything."""
+        return self.contributors[0].where if self.contributors else ()
 
 
 def found(
     breach: Breach,
     others: tuple[Breach, ...],
-    contributors: tuple[Contributor, ...],
+    explanation: Explanation,
     examples: tuple[Example, ...],
     *,
     since: datetime,
@@ -80,11 +80,11 @@ def found(
 ) -> Finding:
     """Put a breach, its cause and its evidence into words."""
     title = _headline(breach, slowness)
+    window = f"window: the {breach.window_minutes} minutes up to {until:%H:%M} UTC"
     facts = [
-        f"{title} (window: the {breach.window_minutes} minutes up to {until:%H:%M} UTC; "
-        f"usual: {breach.against}).",
+        f"{title} ({window}; usual: {breach.against}).",
         *_waiting(breach),
-        *_cause(breach, contributors),
+        *_cause(breach, explanation.contributors),
     ]
     if others:
         named = ", ".join(str(other.scope) for other in others[:5])
@@ -101,9 +101,10 @@ def found(
         unit=breach.unit,
         title=title,
         facts=tuple(facts),
-        contributors=contributors,
+        contributors=explanation.contributors,
+        shared=explanation.shared,
         examples=examples,
-        link=_link(breach, contributors),
+        link=_link(breach, explanation.contributors),
     )
 
 
@@ -157,9 +158,9 @@ def _link(breach: Breach, contributors: tuple[Contributor, ...]) -> str:
     query = [("range", "last 24 hours")]
     query += [(name, value) for name, value in pairs if name in _FILTERS]
     if breach.rule == "errors":
-        query.append(("only", "errors"))
+        query.append(("show", "failed"))
     if breach.rule == "spend":
-        query.append(("order", "cost"))
+        query.append(("order", "most expensive first"))
     return f"/calls?{urlencode(query)}"
 
 

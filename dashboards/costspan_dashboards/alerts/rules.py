@@ -210,7 +210,7 @@ def errors(
         shorter: ErrorWindow | None = None
         for minutes in sorted(by_minutes):
             window = by_minutes[minutes]
-            over = shorter is not None and shorter.calls and shorter.errors < limit * shorter.calls
+            over = shorter is not None and _is_over(shorter, window, limit)
             shorter = window
             if window.errors < gates.min_errors or window.errors < limit * window.calls or over:
                 continue
@@ -356,6 +356,12 @@ def error_scatter(history: ErrorHistory | None) -> float:
     )
     scatter = (squares / (share * (1 - share)) - history.calls) / pairs
     return min(max(scatter, _LEAST_SCATTER), _MOST_SCATTER)
+
+
+def _is_over(recent: ErrorWindow, window: ErrorWindow, limit: float) -> bool:
+    """Say whether the last part of a window is well again: what passed needs no page."""
+    still = max(limit, window.errors / window.calls / 2)
+    return recent.errors < still * recent.calls
 
 
 def _error_share(history: ErrorHistory | None, parent: float) -> float:

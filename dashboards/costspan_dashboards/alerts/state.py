@@ -74,11 +74,13 @@ def advance(
 ) -> tuple[Alert | None, Sequence[Transition]]:
     """Return the alert after this evaluation, and the steps it took.
 
-    `fresh` is False where no data arrived: then nothing is known, and nothing is resolved. The
-    same evaluation run twice changes nothing the second time.
+    `fresh` is False where no data arrived: then nothing is known, and nothing is resolved. An
+    evaluation of a moment that was evaluated before changes nothing.
     """
     if alert is None or not alert.is_live:
         return _begin(finding, now, timing) if finding else (alert, ())
+    if now <= alert.evaluated_at:
+        return alert, ()
     seen = replace(alert, evaluated_at=now)
     if finding:
         return _still(replace(seen, well_since=None, last_breach_at=now), finding, now, timing)
@@ -134,22 +136,20 @@ def _still(
     if alert.state == "pending":
         if now - alert.pending_since < timing.pending_for:
             return seen, ()
-        told = replace(seen, firing_since=now, told_causes=(_cause(finding),))
+        told = replace(seen, firing_since=now, told_causes=(finding.cause,))
         return _step(told, "firing", "lasts", True)
-    told = replace(seen, told_causes=(*seen.told_causes, _cause(finding)))
+    told = replace(seen, told_causes=(*seen.told_causes, finding.cause))
     if worse:
         return _step(told, "firing", "is now a page", True)
-    where, also = finding.cause
-    new = is_news(where, also, alert.told_causes) and len(alert.told_causes) <= _MOST_NEWS
+    new = (
+        is_news(finding.cause, finding.shared, alert.told_causes)
+        and len(alert.told_causes) <= _MOST_NEWS
+    )
     if new and finding.severity == "page":
         return _step(told, "firing", "has a further cause", True)
     if alert.state == "stale":
         return _step(seen, "firing", "calls arrive again", False)
     return seen, ()
-
-
-def _cause(finding: Finding) -> Pairs:
-    return finding.cause[0]
 
 
 def _step(

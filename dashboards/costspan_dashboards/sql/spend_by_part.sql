@@ -1,9 +1,10 @@
--- One row per step of time and meter: the parts of the cost of calls that have a price, and the
--- tokens of all calls, each token counted once. With step_seconds 0 there is one step, the whole
--- stretch. Parts sum to the cost: what a price does not break down is its own row, not split up.
+-- One row per step of time and part: with measure 'usd' the parts of the cost of the calls that
+-- have a price, with 'tokens' the kinds of token of all calls, each token counted once. The parts
+-- sum to the whole: what a price does not break down is a row of its own. With step_seconds 0
+-- there is one step, the whole stretch.
 -- parameters: since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), teams Array(String),
 --   features Array(String), models Array(String), projects Array(String),
---   step_seconds UInt32
+--   measure String ('usd' or 'tokens'), step_seconds UInt32
 SELECT
     if({step_seconds:UInt32} = 0,
         {since:DateTime64(6, 'UTC')},
@@ -15,16 +16,21 @@ SELECT
 FROM calls AS c FINAL
 ARRAY JOIN arrayFilter(
     p -> p.2 != 0 OR p.3 != 0,
-    arrayConcat(
-        if(c.cost_usd IS NULL, [],
+    if({measure:String} = 'usd',
+        if(c.cost_usd IS NULL, [], arrayPushBack(
             arrayMap((meter, usd) -> (meter::String, usd, 0::Int64),
-                mapKeys(c.cost_parts_usd), mapValues(c.cost_parts_usd))),
-        [('not split up', ifNull(c.cost_usd, 0) - if(c.cost_usd IS NULL, 0, arraySum(mapValues(c.cost_parts_usd))), 0::Int64)],
+                mapKeys(c.cost_parts_usd), mapValues(c.cost_parts_usd)),
+            ('not split up',
+                (ifNull(c.cost_usd, 0) - arraySum(mapValues(c.cost_parts_usd)))::Decimal(18, 12),
+                0::Int64))),
         [
-            ('input', 0::Decimal(18, 12), (ifNull(c.input_tokens, 0) - ifNull(c.cached_tokens, 0) - ifNull(c.cache_write_tokens, 0))::Int64),
-            ('cached_input', 0::Decimal(18, 12), ifNull(c.cached_tokens, 0)::Int64),
-            ('cache_write', 0::Decimal(18, 12), ifNull(c.cache_write_tokens, 0)::Int64),
-            ('output', 0::Decimal(18, 12), (ifNull(c.output_tokens, 0) - ifNull(c.reasoning_tokens, 0))::Int64),
+            ('input', 0::Decimal(18, 12),
+                ifNull(c.input_tokens, 0)::Int64 - ifNull(c.cached_tokens, 0)::Int64
+                    - ifNull(c.cache_write_tokens, 0)::Int64),
+            ('input read from cache', 0::Decimal(18, 12), ifNull(c.cached_tokens, 0)::Int64),
+            ('input written to cache', 0::Decimal(18, 12), ifNull(c.cache_write_tokens, 0)::Int64),
+            ('output', 0::Decimal(18, 12),
+                ifNull(c.output_tokens, 0)::Int64 - ifNull(c.reasoning_tokens, 0)::Int64),
             ('reasoning', 0::Decimal(18, 12), ifNull(c.reasoning_tokens, 0)::Int64)
         ])) AS part
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}

@@ -84,6 +84,7 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
         [_row(call) for call in rows],
         hide_index=True,
         height=640,
+        placeholder="unknown",
         key="list",
         selection_mode=("single-row", "single-cell"),
         on_select=lambda: _picked(rows),
@@ -220,7 +221,8 @@ def _lanes(
     lanes: list[Lane] = []
     for call in found:
         mark = " (this call)" if call is chosen and len(found) > 1 else ""
-        name = f"{len(lanes) + 1}. {shown(call.model)}{mark}"
+        said = ", failed" if call.status == "error" else ""
+        name = f"{len(lanes) + 1}. {shown(call.model)}{said}{mark}"
         lanes.append(_lane(name, "call", began, call, failed=call.status == "error"))
         for attempt in attempts:
             if attempt.parent_span_id != call.span_id:

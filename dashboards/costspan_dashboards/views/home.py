@@ -104,16 +104,17 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         _spend("Spend today (UTC)", today, yesterday, "than yesterday until the same time")
     with second:
         _spend("Spend in this range", current, before, "than the period before")
-    with third, st.container(border=True):
+    with third, st.container(border=True, height="stretch"):
         _alerts(store)
         _reconciled(store, now)
     calls, errors, latency = st.columns(3)
+    more_calls = change_text(current.calls, before and before.calls)
     calls.metric(
         "Calls in this range",
         count_text(current.calls),
-        change_text(current.calls, before and before.calls),
+        more_calls,
         delta_color="off",
-        delta_description=_described(before, "than the period before"),
+        delta_description=_described(before, more_calls, "than the period before"),
         border=True,
     )
     errors.metric(
@@ -121,35 +122,41 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         percent_text(current.errors, current.calls),
         _points(current, before),
         delta_color="inverse",
-        delta_description=_described(before, f"{current.errors:,} failed", always=True),
+        delta_description=(
+            f"than the period before; {current.errors:,} failed"
+            if before and before.calls
+            else f"{current.errors:,} failed"
+        ),
         border=True,
     )
+    slower = change_text(current.p95_us, before and before.p95_us)
     latency.metric(
         "p95 latency of calls that worked",
         seconds_text(current.p95_us),
-        change_text(current.p95_us, before and before.p95_us),
+        slower,
         delta_color="inverse",
-        delta_description=_described(before, "than the period before"),
+        delta_description=_described(before, slower, "than the period before"),
         border=True,
     )
 
 
 def _spend(title: str, now: Overview, before: Overview | None, against: str) -> None:
-    with st.container(border=True):
+    change = change_text(now.spend_usd, before and before.spend_usd)
+    with st.container(border=True, height="stretch"):
         st.metric(
             f"{title}, USD, estimated",
             usd_text(now.spend_usd),
-            change_text(now.spend_usd, before and before.spend_usd),
+            change,
             delta_color="inverse",
-            delta_description=_described(before, against),
+            delta_description=_described(before, change, against),
         )
-        st.caption(unpriced_text(now.unpriced, now.unpriced_failed))
+        st.caption(escaped(unpriced_text(now.unpriced, now.unpriced_failed)))
 
 
-def _described(before: Overview | None, words: str, *, always: bool = False) -> str:
-    if before is not None or always:
-        return words
-    return "no complete period before to compare with"
+def _described(before: Overview | None, change: str | None, words: str) -> str:
+    if before is None:
+        return "no complete period before to compare with"
+    return words if change else "nothing before to compare with"
 
 
 def _points(now: Overview, before: Overview | None) -> str | None:

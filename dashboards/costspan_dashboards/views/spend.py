@@ -76,39 +76,44 @@ def _headline(
 
 
 def _table(found: Breakdown, by: str, measure: str, *, comparable: bool) -> None:
-    rows = [
-        {
+    rows: list[dict[str, object]] = []
+    for total in found.totals:
+        if measure == "usd":
+            share = percent_text(total.cost_usd or 0, found.cost_usd)
+            before, change = total.previous_usd, change_text(total.cost_usd, total.previous_usd)
+        else:
+            share = percent_text(total.tokens, found.tokens)
+            before, change = (
+                total.previous_tokens,
+                change_text(total.tokens, total.previous_tokens),
+            )
+        row: dict[str, object] = {
             by: total.value,
             "USD, estimated": total.cost_usd,
             "tokens": total.tokens,
-            "share": percent_text(total.cost_usd or 0, found.cost_usd)
-            if measure == "usd"
-            else percent_text(total.tokens, found.tokens),
-            "period before": (total.previous_usd if measure == "usd" else total.previous_tokens)
-            if comparable
-            else None,
-            "change": (
-                change_text(total.cost_usd, total.previous_usd)
-                if measure == "usd"
-                else change_text(total.tokens, total.previous_tokens)
-            )
-            if comparable
-            else None,
+            "share": share,
             "calls": total.calls,
             "calls without a price": total.unpriced,
         }
-        for total in found.totals
-    ]
+        if by == _PART_NAME:  # cost and tokens are not split along the same lines
+            del (
+                row["calls without a price"],
+                row["tokens" if measure == "usd" else "USD, estimated"],
+            )
+        if comparable:
+            row |= {"period before": before, "change": change or "-"}
+        rows.append(row)
     dollars = st.column_config.NumberColumn(format="$%.6f")
     whole = st.column_config.NumberColumn(format="localized")
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="unknown",
         column_config={
             "USD, estimated": dollars,
             "tokens": whole,
             "calls": whole,
-            "calls without a price": whole if by != _PART_NAME else None,
+            "calls without a price": whole,
             "period before": dollars if measure == "usd" else whole,
         },
     )

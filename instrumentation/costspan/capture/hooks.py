@@ -158,8 +158,8 @@ class Capture:
                 raw = response.request.headers.get(_RAW_HEADER)
                 lazy = raw == "stream" and not response.is_closed
                 pending = bool(kwargs.get("stream")) or lazy
-                call.arrived(response, int(kwargs.get("retries_taken", 0)), pending=pending)
                 response.extensions[_ON_RESPONSE] = call
+                call.arrived(response, int(kwargs.get("retries_taken", 0)), pending=pending)
                 if pending:
                     response.stream = WatchedBytes(response.stream, call)
             except Exception as error:  # noqa: BLE001

@@ -18,7 +18,7 @@ WITH slots AS
         toString(key_hint) AS key,
         multiIf(status = 'ok', '', error_type = '', 'unknown', toString(error_type)) AS error_type,
         duration_us,
-        ifNull(cost_usd, toDecimal64(0, 12)) AS cost_usd
+        ifNull(cost_usd, toDecimal64(0, 12)) AS slot_cost_usd
     FROM calls FINAL
     WHERE started_at >= {since:DateTime('UTC')} AND started_at < {until:DateTime('UTC')}
         AND age_minutes % 1440 < 60
@@ -36,7 +36,7 @@ users AS
 (
     SELECT user FROM slots WHERE is_now GROUP BY user ORDER BY count() DESC, user LIMIT 100
     UNION DISTINCT
-    SELECT user FROM slots WHERE is_now GROUP BY user ORDER BY sum(cost_usd) DESC, user LIMIT 100
+    SELECT user FROM slots WHERE is_now GROUP BY user ORDER BY sum(slot_cost_usd) DESC, user LIMIT 100
 )
 SELECT
     slots.feature AS feature,
@@ -48,9 +48,9 @@ SELECT
     error_type,
     countIf(is_now) AS calls,
     countIf(is_now AND error_type = '' AND p95_us > 0 AND duration_us > p95_us) AS slow_calls,
-    sumIf(cost_usd, is_now) AS cost_usd,
+    sumIf(slot_cost_usd, is_now) AS cost_usd,
     countIf(day > 0) AS usual_calls,
-    sumIf(cost_usd, day > 0) AS usual_cost_usd
+    sumIf(slot_cost_usd, day > 0) AS usual_cost_usd
 FROM slots
 LEFT JOIN usual ON slots.feature = usual.feature AND slots.model = usual.model
 WHERE is_now OR day > 0

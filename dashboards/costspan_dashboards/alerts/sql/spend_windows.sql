@@ -8,15 +8,15 @@ SELECT
     scope.1 AS dimension,
     scope.2 AS value,
     count() AS calls,
-    countIf(cost_usd IS NULL) AS unpriced_calls,
-    sum(ifNull(cost_usd, toDecimal64(0, 12))) AS cost_usd,
-    sum(pow(ifNull(toFloat64(cost_usd), 0), 2)) AS sum_squared_cost
+    countIf(slot_cost_usd IS NULL) AS unpriced_calls,
+    sum(ifNull(slot_cost_usd, toDecimal64(0, 12))) AS cost_usd,
+    sum(pow(ifNull(toFloat64(slot_cost_usd), 0), 2)) AS sum_squared_cost
 FROM
 (
     SELECT
         intDiv(toUnixTimestamp({until:DateTime('UTC')}) * 1000000 - toUnixTimestamp64Micro(started_at) - 1, 60000000) AS age_minutes,
         intDiv(age_minutes, 1440) AS day,
-        cost_usd,
+        cost_usd AS slot_cost_usd,
         [
             ('', ''),
             ('feature', toString(feature)),

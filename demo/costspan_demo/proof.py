@@ -1,0 +1,214 @@
+"""Proves that every call and every digit arrived: each check shows both numbers it compares."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from costspan_reconcile.schedule import reconcile_now
+
+from costspan.money import plain
+from costspan_collector.store import load_sql
+from costspan_dashboards.alerts.evaluate import evaluate_now
+from costspan_dashboards.alerts.queries import open_alerts
+from costspan_demo.organization import BURST_FEATURE, NIGHTLY_FEATURE, SPIKE_FEATURE
+from costspan_demo.world import World
+
+_APP_CALLS = 80
+_UNTRACED_CALLS = 12
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+
+Values = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim: it holds if what was expected is what was found."""
+
+    claim: str
+    expected: Values
+    found: Values
+
+    @property
+    def ok(self) -> bool:
+        """Say whether the claim holds."""
+        return dict(self.expected) == dict(self.found)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for a machine."""
+        return {"claim": self.claim, "ok": self.ok, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredCall:
+    request_id: str
+    started_at: datetime
+    failed: bool
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Uninstrumented:
+    name: str
+    api_key_id: str
+    usd: str
+
+
+def prove(world: World) -> list[Check]:
+    """Let the apps work, then compare what was captured with what was charged."""
+    loaded = _accepted(world)
+    with world.app(_APP_CALLS) as app, world.untraced(_UNTRACED_CALLS) as untraced:
+        made: dict[str, int] = json.loads(app.line())
+        untraced.line()
+    now = datetime.now(UTC)
+    reconcile_now(world.serving.store, world.settings.reconcile, now)
+    evaluate_now(world.serving.store, world.settings.alerts, now)
+    stored = world.serving.store.select(load_sql("costspan_demo", "stored_calls"), _StoredCall)
+    charged: list[dict[str, Any]] = world.truth("/_demo/ledger/requests")
+    return [
+        _history_arrived(world, loaded, stored),
+        _app_arrived(world, loaded, made, stored),
+        _nothing_refused(world),
+        _tokens_agree(charged, stored),
+        _cost_agrees(charged, stored),
+        _every_call_agrees(charged, stored),
+        _uninstrumented_key_named(world, now),
+        _alert_fired(world, "errors", BURST_FEATURE),
+        _alert_fired(world, "spend", SPIKE_FEATURE),
+    ]
+
+
+def _accepted(world: World) -> int:
+    counters = world.serving.pipeline.counters
+    return int(counters.total("costspan_spans_accepted_total", table="calls"))
+
+
+def _history_arrived(world: World, loaded: int, stored: Sequence[_StoredCall]) -> Check:
+    sent = world.history_calls
+    rows = sum(call.started_at < world.since for call in stored)
+    return Check(
+        "calls of the history sent = spans accepted = rows stored",
+        {"sent": sent, "accepted": sent, "stored": sent},
+        {"sent": sent, "accepted": loaded, "stored": rows},
+    )
+
+
+def _app_arrived(
+    world: World, loaded: int, made: Mapping[str, int], stored: Sequence[_StoredCall]
+) -> Check:
+    live = [call for call in stored if call.started_at >= world.since]
+    return Check(
+        "calls the SDK made = spans accepted = rows stored",
+        {
+            "calls": _APP_CALLS,
+            "accepted": made["calls"],
+            "stored": made["calls"],
+            "failed": made["failed"],
+        },
+        {
+            "calls": made["calls"],
+            "accepted": _accepted(world) - loaded,
+            "stored": len(live),
+            "failed": sum(call.failed for call in live),
+        },
+    )
+
+
+def _nothing_refused(world: World) -> Check:
+    counters = world.serving.pipeline.counters
+    names = ("refused", "passed_by", "postponed")
+    return Check(
+        "no span was refused, passed by or put off",
+        dict.fromkeys(names, 0),
+        {name: int(counters.total(f"costspan_spans_{name}_total")) for name in names},
+    )
+
+
+def _captured(charged: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry for entry in charged if entry["traced"]]
+
+
+def _tokens_agree(charged: Sequence[Mapping[str, Any]], stored: Sequence[_StoredCall]) -> Check:
+    captured = _captured(charged)
+    return Check(
+        "tokens of what was captured = the ledger's",
+        {name: sum(entry[name] for entry in captured) for name in _TOKENS},
+        {name: sum(getattr(call, name) for call in stored) for name in _TOKENS},
+    )
+
+
+def _cost_agrees(charged: Sequence[Mapping[str, Any]], stored: Sequence[_StoredCall]) -> Check:
+    billed = sum((Decimal(entry["usd"]) for entry in _captured(charged)), Decimal(0))
+    estimated = sum((call.cost_usd for call in stored if call.cost_usd is not None), Decimal(0))
+    unpriced = sum(call.cost_usd is None and not call.failed for call in stored)
+    return Check(
+        "dollars of what was captured = the ledger's, to the last digit",
+        {"usd": plain(billed), "unpriced_calls": 0},
+        {"usd": plain(estimated), "unpriced_calls": unpriced},
+    )
+
+
+def _every_call_agrees(
+    charged: Sequence[Mapping[str, Any]], stored: Sequence[_StoredCall]
+) -> Check:
+    ledger = {
+        entry["request_id"]: (*(entry[name] for name in _TOKENS), Decimal(entry["usd"]))
+        for entry in _captured(charged)
+        if entry["status"] == 200
+    }
+    kept = {
+        call.request_id: (*(getattr(call, name) for name in _TOKENS), call.cost_usd)
+        for call in stored
+        if not call.failed
+    }
+    return Check(
+        "each charged request is kept once, with the ledger's tokens and dollars",
+        {"requests": len(ledger), "alike": len(ledger), "kept": len(ledger)},
+        {
+            "requests": len(ledger),
+            "alike": sum(kept.get(request_id) == entry for request_id, entry in ledger.items()),
+            "kept": sum(not call.failed for call in stored),
+        },
+    )
+
+
+def _uninstrumented_key_named(world: World, now: datetime) -> Check:
+    today = now.date().isoformat()
+    key = world.organization.key(NIGHTLY_FEATURE)
+    billed = sum(
+        (
+            Decimal(line["usd"])
+            for line in world.truth()["lines"]
+            if line["key_id"] == key.id and line["day"] < today
+        ),
+        Decimal(0),
+    )
+    rows = world.serving.store.select(
+        load_sql("costspan_demo", "uninstrumented_keys"), _Uninstrumented
+    )
+    return Check(
+        "the reconciliation names the uninstrumented key, with its dollars of all closed days",
+        {"keys": 1, "name": key.name, "usd": plain(billed)},
+        {
+            "keys": len(rows),
+            "name": rows[0].name if rows else None,
+            "usd": plain(Decimal(rows[0].usd)) if rows else None,
+        },
+    )
+
+
+def _alert_fired(world: World, rule: str, feature: str) -> Check:
+    alerts = [a for a in open_alerts(world.serving.store) if a.finding.rule == rule]
+    cause = (pair for alert in alerts for pairs in alert.finding.cause for pair in pairs)
+    features = sorted({value for name, value in cause if name == "feature"})
+    return Check(
+        f"the planted {'error burst' if rule == 'errors' else 'spend spike'} fired, with its cause",
+        {"alerts": 1, "feature": feature},
+        {"alerts": len(alerts), "feature": ", ".join(features)},
+    )

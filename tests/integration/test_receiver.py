@@ -1,0 +1,238 @@
+import gzip
+import json
+import time
+import zlib
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from google.protobuf import json_format
+from google.rpc.status_pb2 import Status
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from costspan_collector.record import Call
+from costspan_collector.store import connect
+
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+
+
+def as_json(request: ExportTraceServiceRequest) -> bytes:
+    """OTLP/JSON: hex ids, which protobuf's own JSON does not have."""
+    document = json_format.MessageToDict(request)
+    for resource_spans in document["resourceSpans"]:
+        for scope_spans in resource_spans["scopeSpans"]:
+            for span, sent in zip(
+                scope_spans["spans"], request.resource_spans[0].scope_spans[0].spans, strict=True
+            ):
+                span["traceId"], span["spanId"] = sent.trace_id.hex().upper(), sent.span_id.hex()
+    return json.dumps(document).encode()
+
+
+def said(response: Any) -> str:
+    """The message of an error answer, in the form of the request."""
+    if response.headers["content-type"] == PROTOBUF:
+        return Status.FromString(response.content).message
+    return response.json()["message"]
+
+
+def same(calls: list[Call]) -> list[tuple[Any, ...]]:
+    """The calls without what differs from delivery to delivery."""
+    names = [n for n in Call.__dataclass_fields__ if n not in {"received_at", "ingest_id"}]
+    return [tuple(repr(getattr(call, name)) for name in names) for call in calls]
+
+
+def test_protobuf_json_and_gzip_make_the_same_rows(collector: Any, wire: Any) -> None:
+    request = wire.request(*(wire.span(number) for number in range(20)))
+    raw = request.SerializeToString()
+    bodies = [
+        (raw, PROTOBUF, {}),
+        (gzip.compress(raw), PROTOBUF, {"content_encoding": "gzip"}),
+        (zlib.compress(raw), PROTOBUF, {"content_encoding": "deflate"}),
+        (as_json(request), JSON, {}),
+        (gzip.compress(as_json(request)), f"{JSON}; charset=utf-8", {"content_encoding": "gzip"}),
+    ]
+    rows: list[list[tuple[Any, ...]]] = []
+    for body, kind, headers in bodies:
+        response = collector.post(body, kind, **headers)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == kind.partition(";")[0]
+        rows.append(same(collector.calls))
+        collector.store.command("TRUNCATE TABLE calls")
+    assert len(rows[0]) == 20
+    assert all(found == rows[0] for found in rows)
+
+
+def test_the_rows_are_there_when_the_answer_comes(collector: Any, wire: Any) -> None:
+    other = connect(collector.store.url, read_only=True)
+    for number in range(10):
+        assert collector.post(wire.request(wire.span(number))).status_code == 200
+        assert len(other.select("SELECT * FROM calls FINAL", Call)) == number + 1
+    other.close()
+
+
+def test_the_real_exporter_is_understood(collector: Any, wire: Any) -> None:
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+    exporter = OTLPSpanExporter(f"{collector.url}/v1/traces", compression=Compression.Gzip)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    tracer = provider.get_tracer("costspan")
+    start = int((wire.now - timedelta(minutes=1)).timestamp() * 10**9)
+    for _ in range(50):
+        call = tracer.start_span("chat", attributes=dict(wire.chat), start_time=start)
+        call.end(start + 2_000_000_000)
+    provider.shutdown()
+    calls = collector.calls
+    assert len(calls) == 50
+    assert {call.service_name for call in calls} == {"shop"}
+    assert sum(call.cost_usd for call in calls) == Decimal("0.01050")
+    assert {call.duration_us for call in calls} == {2_000_000}
+    assert collector.total("spans_accepted_total", table="calls") == 50
+
+
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+def test_one_bad_span_does_not_cost_the_good_ones(collector: Any, wire: Any, kind: str) -> None:
+    bad = wire.span(2, **{"gen_ai.usage.input_tokens": "many"})
+    request = wire.request(wire.span(1), bad, wire.span(3))
+    body = request.SerializeToString() if kind == PROTOBUF else as_json(request)
+    response = collector.post(body, kind)
+    assert response.status_code == 200
+    answer = ExportTraceServiceResponse()
+    if kind == PROTOBUF:
+        answer.ParseFromString(response.content)
+    else:
+        json_format.Parse(response.content, answer)
+    assert answer.partial_success.rejected_spans == 1
+    message = answer.partial_success.error_message
+    assert message.startswith("span 1 (trace 00000000000000000000000000000001, span 00")
+    assert message.endswith("gen_ai.usage.input_tokens is string where a whole number belongs")
+    assert [call.span_id[-1] for call in collector.calls] == [2, 4]
+    assert collector.total("spans_refused_total", reason="wrong_type") == 1
+
+
+def test_a_span_with_an_id_that_is_no_hex_is_refused_alone(collector: Any, wire: Any) -> None:
+    document = json.loads(as_json(wire.request(wire.span(1), wire.span(2))))
+    document["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"] = "not hex"
+    response = collector.post(json.dumps(document).encode(), JSON)
+    assert response.json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert len(collector.calls) == 1
+
+
+def test_many_refusals_are_named_in_a_few_words(collector: Any, wire: Any) -> None:
+    spans = [wire.span(number, span_id=b"") for number in range(100)]
+    response = collector.post(wire.request(*spans))
+    partial = ExportTraceServiceResponse.FromString(response.content).partial_success
+    assert partial.rejected_spans == 100
+    assert partial.error_message.endswith("; and 95 more")
+
+
+@pytest.mark.parametrize(("body", "kind"), [(b"", PROTOBUF), (b"{}", JSON)])
+def test_an_empty_request_is_welcome(collector: Any, body: bytes, kind: str) -> None:
+    response = collector.post(body, kind)
+    assert (response.status_code, response.headers["content-type"]) == (200, kind)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "encoding", "says"),
+    [
+        (b"hello", PROTOBUF, "", "not a protobuf ExportTraceServiceRequest"),
+        (b"{", JSON, "", "not JSON: Expecting property name"),
+        (b"\xff", JSON, "", "not JSON in UTF-8"),
+        (b"[]", JSON, "", "no object"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, JSON, "", "nesting"),
+        (b'{"resourceSpans":{}}', JSON, "", "no OTLP trace request"),
+        (b'{"resourceSpans":[3]}', JSON, "", "no OTLP trace request"),
+        (
+            b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"startTimeUnixNano":"secret"}]}]}]}',
+            JSON,
+            "",
+            "resourceSpans.scopeSpans.spans.startTimeUnixNano cannot be read",
+        ),
+        (b"hello", PROTOBUF, "gzip", "not what Content-Encoding says"),
+        (gzip.compress(b"")[:-1], PROTOBUF, "gzip", "cut off"),
+        (gzip.compress(b"") + b"x", PROTOBUF, "gzip", "something follows"),
+    ],
+)
+def test_what_is_malformed_is_refused_for_good_with_the_reason(
+    collector: Any, body: bytes, kind: str, encoding: str, says: str
+) -> None:
+    response = collector.post(body, kind, content_encoding=encoding)
+    assert response.status_code == 400
+    assert "retry-after" not in response.headers
+    assert says in said(response)
+    assert "secret" not in said(response)
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"), [("text/plain", ""), ("", ""), (PROTOBUF, "br"), (JSON, "zstd")]
+)
+def test_an_unknown_form_is_named(collector: Any, kind: str, encoding: str) -> None:
+    response = collector.post(b"x", kind, content_encoding=encoding)
+    assert response.status_code == 415
+    assert "must be" in said(response)
+
+
+def test_a_body_that_is_too_large_is_refused(collector: Any, settings: Any) -> None:
+    response = collector.post(b"x" * (settings.max_body_bytes + 1))
+    assert response.status_code == 413
+    assert "send fewer spans at once" in said(response)
+
+
+def test_a_body_that_unpacks_to_too_much_is_not_unpacked(collector: Any) -> None:
+    bomb = gzip.compress(bytes(100_000_000), compresslevel=9)
+    assert len(bomb) < 200_000
+    started = time.process_time()
+    response = collector.post(bomb, content_encoding="gzip")
+    assert response.status_code == 413
+    assert time.process_time() - started < 1
+
+
+def test_spans_of_many_days_are_kept(collector: Any, wire: Any) -> None:
+    day = 86_400 * 10**9
+    spans = [wire.span(number) for number in range(150)]
+    for number, span in enumerate(spans):
+        span.start_time_unix_nano -= number * day
+        span.end_time_unix_nano -= number * day
+    assert collector.post(wire.request(*spans)).status_code == 200
+    assert len(collector.calls) == 150
+
+
+def test_health_says_that_the_store_answers(collector: Any) -> None:
+    response = httpx2.get(f"{collector.url}/healthz")
+    assert (response.status_code, response.json()["status"]) == (200, "ok")
+
+
+def test_metrics_tell_what_became_of_every_span(collector: Any, wire: Any) -> None:
+    collector.post(
+        wire.request(
+            wire.span(1, **{"costspan.user": "u" * 2000}),
+            wire.span(2, span_id=b""),
+            wire.plain_span(3, {}),
+            wire.plain_span(4, {"costspan.request.attempt": 0}),
+        )
+    )
+    collector.post(b"hello")
+    response = httpx2.get(f"{collector.url}/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
+    for line in (
+        'costspan_requests_total{status="200"} 1',
+        'costspan_requests_total{status="400"} 1',
+        'costspan_spans_accepted_total{table="calls"} 1',
+        'costspan_spans_accepted_total{table="http_attempts"} 1',
+        'costspan_spans_refused_total{reason="bad_id"} 1',
+        'costspan_spans_passed_by_total{reason="not_genai"} 1',
+        'costspan_texts_truncated_total{attribute="costspan.user"} 1',
+        'costspan_insert_seconds_count{table="calls"} 1',
+        "# TYPE costspan_queue_spans gauge",
+    ):
+        assert line in lines
