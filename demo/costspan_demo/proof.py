@@ -1,13 +1,11 @@
 """Proves that every call and every digit arrived: each check shows both numbers it compares."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC, date, datetime
+from decimal import Decimal, localcontext
 from typing import Any
-
-from costspan_reconcile.schedule import reconcile_now
 
 from costspan.money import plain
 from costspan_collector.store import load_sql
@@ -15,6 +13,8 @@ from costspan_dashboards.alerts.evaluate import evaluate_now
 from costspan_dashboards.alerts.queries import open_alerts
 from costspan_demo.organization import BURST_FEATURE, NIGHTLY_FEATURE, SPIKE_FEATURE
 from costspan_demo.world import World
+from costspan_reconcile.queries import recon_classes, recon_days, uninstrumented_keys
+from costspan_reconcile.schedule import reconcile_now
 
 _APP_CALLS = 80
 _UNTRACED_CALLS = 12
@@ -53,13 +53,6 @@ class _StoredCall:
     cost_usd: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Uninstrumented:
-    name: str
-    api_key_id: str
-    usd: str
-
-
 def prove(world: World) -> list[Check]:
     """Let the apps work, then compare what was captured with what was charged."""
     loaded = _accepted(world)
@@ -78,7 +71,8 @@ def prove(world: World) -> list[Check]:
         _tokens_agree(charged, stored),
         _cost_agrees(charged, stored),
         _every_call_agrees(charged, stored),
-        _uninstrumented_key_named(world, now),
+        _bill_explained(world, now.date()),
+        _uninstrumented_key_named(world, now.date()),
         _alert_fired(world, "errors", BURST_FEATURE),
         _alert_fired(world, "spend", SPIKE_FEATURE),
     ]
@@ -178,37 +172,68 @@ def _every_call_agrees(
     )
 
 
-def _uninstrumented_key_named(world: World, now: datetime) -> Check:
-    today = now.date().isoformat()
-    key = world.organization.key(NIGHTLY_FEATURE)
-    billed = sum(
-        (
-            Decimal(line["usd"])
-            for line in world.truth()["lines"]
-            if line["key_id"] == key.id and line["day"] < today
-        ),
-        Decimal(0),
-    )
-    rows = world.serving.store.select(
-        load_sql("costspan_demo", "uninstrumented_keys"), _Uninstrumented
-    )
+def _bill_explained(world: World, today: date) -> Check:
+    """Compare the whole bill: what no span accounts for is the untraced key and the storage."""
+    lines = _closed_lines(world, today)
+    untraced = world.organization.key(NIGHTLY_FEATURE).id
+    classes = recon_classes(world.serving.store, date.min, today)
+    days = recon_days(world.serving.store, date.min, today)
+    names = {each.cause for each in classes}
+    found = {
+        name: plain(sum((each.amount_usd for each in classes if each.cause == name), Decimal(0)))
+        for name in sorted(names)
+    }
     return Check(
-        "the reconciliation names the uninstrumented key, with its dollars of all closed days",
-        {"keys": 1, "name": key.name, "usd": plain(billed)},
+        "the bill of all closed days is the ledger's, and each dollar of it is in its class",
         {
-            "keys": len(rows),
-            "name": rows[0].name if rows else None,
-            "usd": plain(Decimal(rows[0].usd)) if rows else None,
+            "billed_usd": _sum(lines),
+            "UNINSTRUMENTED_KEY": _sum(line for line in lines if line["key_id"] == untraced),
+            "SERVICE_FEE": _sum(line for line in lines if line["key_id"] is None),
+        },
+        {
+            "billed_usd": plain(sum((day.billed_usd or Decimal(0) for day in days), Decimal(0))),
+            **{name: usd for name, usd in found.items() if usd != "0"},
         },
     )
 
 
+def _uninstrumented_key_named(world: World, today: date) -> Check:
+    key = world.organization.key(NIGHTLY_FEATURE)
+    lines = _closed_lines(world, today)
+    found = uninstrumented_keys(world.serving.store, date.min, today)
+    return Check(
+        "the reconciliation names the uninstrumented key, with its dollars of all closed days",
+        {
+            "keys": 1,
+            "name": key.name,
+            "usd": _sum(line for line in lines if line["key_id"] == key.id),
+        },
+        {
+            "keys": len(found),
+            "name": found[0].key_name if found else None,
+            "usd": plain(found[0].amount_usd) if found else None,
+        },
+    )
+
+
+def _closed_lines(world: World, today: date) -> list[Mapping[str, Any]]:
+    lines: list[Mapping[str, Any]] = world.truth()["lines"]
+    return [line for line in lines if line["day"] < today.isoformat()]
+
+
+def _sum(lines: Iterable[Mapping[str, Any]]) -> str:
+    with localcontext() as context:
+        context.prec = 80
+        return plain(sum((Decimal(line["usd"]) for line in lines), Decimal(0)))
+
+
 def _alert_fired(world: World, rule: str, feature: str) -> Check:
     alerts = [a for a in open_alerts(world.serving.store) if a.finding.rule == rule]
-    cause = (pair for alert in alerts for pairs in alert.finding.cause for pair in pairs)
-    features = sorted({value for name, value in cause if name == "feature"})
+    causes = [pair for alert in alerts for one in alert.finding.contributors for pair in one.where]
+    causes += [pair for alert in alerts for pair in alert.finding.shared]
+    features = {value for name, value in causes if name == "feature"}
     return Check(
         f"the planted {'error burst' if rule == 'errors' else 'spend spike'} fired, with its cause",
         {"alerts": 1, "feature": feature},
-        {"alerts": len(alerts), "feature": ", ".join(features)},
+        {"alerts": len(alerts), "feature": ", ".join(sorted(features))},
     )

@@ -56,7 +56,7 @@ class LineItemRow:
     metering_usd: Decimal
     rate_usd: Decimal
     unsplit_usd: Decimal
-    classes: tuple[str, ...]
+    causes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -62,7 +62,9 @@ def chunks(*, usage: bool) -> list[bytes]:
         for text, finish in (("one", None), ("two", None), ("three", "stop"))
     ]
     if not usage:
-        events = [event.replace(b', "usage": ' + json.dumps(USAGE).encode(), b"") for event in events]
+        events = [
+            event.replace(b', "usage": ' + json.dumps(USAGE).encode(), b"") for event in events
+        ]
     last = [chunk()] if usage else []
     return [*events, *last, b"data: [DONE]\n\n"]
 
@@ -80,7 +82,7 @@ class Wire(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         if self.error is not None:
             raise self.error
 
-    async def __aiter__(self) -> Any:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
         if self.error is not None:
@@ -107,17 +109,18 @@ class OpenAIHere:
             if isinstance(answer, Exception):
                 raise answer
             return answer
-        body = json.loads(request.content)
+        body: dict[str, Any] = json.loads(request.content)
         if not body.get("stream"):
             return httpx2.Response(200, json=CHAT, headers={"x-request-id": "req_1"})
-        asked = bool((body.get("stream_options") or {}).get("include_usage"))
+        options: dict[str, Any] = body.get("stream_options") or {}
+        asked = bool(options.get("include_usage"))
         return sse(Wire(chunks(usage=asked)))
 
-    def client(self, **options: Any) -> openai.OpenAI:
+    def client(self, **options: Any) -> Any:
         http = httpx2.Client(transport=httpx2.MockTransport(self))
         return openai.OpenAI(api_key="sk-the-key-nobody-may-see", http_client=http, **options)
 
-    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
+    def async_client(self, **options: Any) -> Any:
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
         return openai.AsyncOpenAI(api_key="sk-the-key-nobody-may-see", http_client=http, **options)
 
@@ -132,7 +135,7 @@ def here() -> OpenAIHere:
     return OpenAIHere()
 
 
-def stream(client: openai.OpenAI, **more: Any) -> Any:
+def stream(client: Any, **more: Any) -> Any:
     return client.chat.completions.create(**ASK, **more, stream=True)
 
 
@@ -247,15 +250,15 @@ def test_impossible_usage_has_no_cost_and_says_so(
         assert call[semconv.PRICE_STATUS] in {"invalid_usage", "missing_usage"}
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"choices": None},
-        {"choices": [None, 7, {"index": [], "finish_reason": 3}]},
-        {"model": {"a": 1}, "id": 5, "service_tier": ["x"]},
-        {"model": "\ud800" * 5000},
-    ],
-)
+HOSTILE: list[dict[str, Any]] = [
+    {"choices": None},
+    {"choices": [None, 7, {"index": [], "finish_reason": 3}]},
+    {"model": {"a": 1}, "id": 5, "service_tier": ["x"]},
+    {"model": "\ud800" * 5000},
+]
+
+
+@pytest.mark.parametrize("fields", HOSTILE)
 def test_a_hostile_body_reaches_the_app_as_it_is(
     fields: dict[str, Any], here: OpenAIHere, capture: Any
 ) -> None:
@@ -388,9 +391,7 @@ def test_an_error_event_in_a_stream_ends_its_call(here: OpenAIHere, capture: Any
     assert captured.call[semconv.STREAM_OUTCOME] == "failed"
 
 
-def test_a_cancelled_call_is_cancelled_and_ends_with_that_error(
-    here: OpenAIHere, capture: Any
-) -> None:
+def test_a_cancelled_call_is_cancelled_and_ends_with_that_error(capture: Any) -> None:
     captured = capture()
 
     async def cancelled() -> None:
@@ -402,7 +403,7 @@ def test_a_cancelled_call_is_cancelled_and_ends_with_that_error(
             raise AssertionError
 
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(never))
-        client = openai.AsyncOpenAI(api_key="k", http_client=http)
+        client: Any = openai.AsyncOpenAI(api_key="k", http_client=http)
         task = asyncio.create_task(client.chat.completions.create(**ASK))
         await reached.wait()
         task.cancel()
@@ -443,7 +444,7 @@ def test_an_async_stream_that_is_closed_or_left_ends_its_call(
 
 def test_types_and_chunks_are_those_of_the_bare_sdk(here: OpenAIHere, capture: Any) -> None:
     bare_stream = stream(here.client())
-    bare = [(type(each), each.to_json(), each.model_fields_set) for each in bare_stream]
+    bare: list[Any] = [(type(each), each.to_json(), each.model_fields_set) for each in bare_stream]
     captured = capture()
     made = stream(here.client())
     assert type(made) is type(bare_stream) is openai.Stream
@@ -588,9 +589,7 @@ def test_a_client_that_the_app_shares_is_traced_for_openai_only(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_http_spans_of_the_app_are_not_doubled(
-    when: str, here: OpenAIHere, capture: Any
-) -> None:
+def test_http_spans_of_the_app_are_not_doubled(when: str, here: OpenAIHere, capture: Any) -> None:
     from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 
     captured = capture()

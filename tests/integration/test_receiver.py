@@ -55,7 +55,7 @@ def same(calls: list[Call]) -> list[tuple[Any, ...]]:
 def test_protobuf_json_and_gzip_make_the_same_rows(collector: Any, wire: Any) -> None:
     request = wire.request(*(wire.span(number) for number in range(20)))
     raw = request.SerializeToString()
-    bodies = [
+    bodies: list[tuple[bytes, str, dict[str, str]]] = [
         (raw, PROTOBUF, {}),
         (gzip.compress(raw), PROTOBUF, {"content_encoding": "gzip"}),
         (zlib.compress(raw), PROTOBUF, {"content_encoding": "deflate"}),

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,7 +55,7 @@ def exchanges(file: str) -> tuple[Exchange, ...]:
 
 
 def exchange(item: dict[str, Any]) -> Exchange | None:
-    url = urlsplit(item["request"]["uri"])
+    url = urlsplit(str(item["request"]["uri"]))
     resource = next((name for name in RESOURCES if url.path.endswith(f"/{name}")), None)
     if resource is None or item["request"]["method"] != "POST":
         return None
@@ -108,7 +108,7 @@ class Bytes(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from self.pieces
 
-    async def __aiter__(self) -> Any:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
 
@@ -125,6 +125,10 @@ def method(client: Any, recorded: Exchange) -> tuple[Callable[..., Any], dict[st
 
 def problem(error: openai.APIError) -> Any:
     return (type(error), str(error), error.body, getattr(error, "status_code", None), error.code)
+
+
+def is_a(made: Any, stream: Any) -> bool:
+    return isinstance(made, stream)
 
 
 def options(recorded: Exchange) -> dict[str, Any]:
@@ -145,8 +149,8 @@ def replay(recorded: Exchange) -> Seen:
     ) as client:
         create, arguments = method(client, recorded)
         try:
-            made = create(**arguments)
-            if isinstance(made, openai.Stream):
+            made: Any = create(**arguments)
+            if is_a(made, openai.Stream):
                 result = (type(made), [dumped(chunk) for chunk in made])
             else:
                 result = (type(made), dumped(made))
@@ -163,8 +167,8 @@ async def replay_async(recorded: Exchange) -> Seen:
     ) as client:
         create, arguments = method(client, recorded)
         try:
-            made = await create(**arguments)
-            if isinstance(made, openai.AsyncStream):
+            made: Any = await create(**arguments)
+            if is_a(made, openai.AsyncStream):
                 result = (type(made), [dumped(chunk) async for chunk in made])
             else:
                 result = (type(made), dumped(made))
@@ -226,9 +230,13 @@ def check(recorded: Exchange, bare: Seen, with_us: Seen, span: Any) -> None:
         assert semconv.INPUT_TOKENS not in attributes
         assert semconv.COST_USD not in attributes
         return
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    written = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    expected = {
+    details: dict[str, Any] = (
+        usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    )
+    written: dict[str, Any] = (
+        usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    )
+    expected: dict[str, Any] = {
         semconv.INPUT_TOKENS: usage.get("prompt_tokens", usage.get("input_tokens")),
         semconv.OUTPUT_TOKENS: usage.get("completion_tokens", usage.get("output_tokens")),
         semconv.CACHED_TOKENS: details.get("cached_tokens"),

@@ -1,5 +1,7 @@
 """One client for the embedded engine (chDB) and for a ClickHouse server."""
 
+import fcntl
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -145,6 +147,12 @@ def connect(url: str, *, read_only: bool = False) -> Store:
 def _embedded(path: Path, settings: dict[str, Any]) -> Client:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if _held_by_another_process(path):
+            msg = (
+                f"{path} is in use by another costspan process; stop it, "
+                "or name another directory in COSTSPAN_CLICKHOUSE_URL"
+            )
+            raise Rejected(msg)
         with clickhouse_connect.get_client(interface="chdb", path=str(path)) as first:
             first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
             return clickhouse_connect.get_client(
@@ -158,14 +166,24 @@ def _embedded(path: Path, settings: dict[str, Any]) -> Client:
         msg = f"cannot use {path}: {error.strerror}"
         raise Rejected(msg) from error
     except ClickHouseError as error:
-        if "Cannot lock file" in str(error):
-            msg = (
-                f"{path} is in use by another costspan process; stop it, "
-                "or name another directory in COSTSPAN_CLICKHOUSE_URL"
-            )
-            raise Rejected(msg) from error
         msg = f"cannot open {path}: {_first_line(error)}"
         raise Rejected(msg) from error
+
+
+def _held_by_another_process(path: Path) -> bool:
+    """Return whether an engine elsewhere has the lock that ours would want.
+
+    Asked first, since the engine tells this on stderr only and its error does not name it.
+    """
+    try:
+        with (path / "status").open() as status:
+            fcntl.flock(status, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go with the file
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        # This process may open its own engine again; the file says whose it is.
+        return f"PID: {os.getpid()}\n" not in (path / "status").read_text()
+    return False
 
 
 _PASSING = (

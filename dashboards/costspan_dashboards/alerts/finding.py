@@ -153,10 +153,11 @@ def _cause(breach: Breach, contributors: tuple[Contributor, ...]) -> list[str]:
 
 
 def _link(breach: Breach, contributors: tuple[Contributor, ...]) -> str:
-    scope = ((breach.scope.dimension, breach.scope.value),) if breach.scope.dimension else ()
-    pairs = contributors[0].where if contributors else scope
+    pairs = {breach.scope.dimension: breach.scope.value}
+    if contributors:
+        pairs = dict((*contributors[0].where, *contributors[0].also))
     query = [("range", "last 24 hours")]
-    query += [(name, value) for name, value in pairs if name in _FILTERS]
+    query += [(name, pairs[name]) for name in _FILTERS if name in pairs]
     if breach.rule == "errors":
         query.append(("show", "failed"))
     if breach.rule == "spend":

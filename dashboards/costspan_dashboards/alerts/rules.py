@@ -203,7 +203,9 @@ def errors(
     overall = _error_share(past.get(Scope()), _PRIOR_SHARE) if basis.seasonal else allowed
     breaches: list[Breach] = []
     for scope, by_minutes in windows.items():
-        usual = _error_share(past.get(scope), overall) if basis.seasonal else allowed
+        usual = overall
+        if basis.seasonal and scope != Scope():
+            usual = _error_share(past.get(scope), overall)
         scatter = error_scatter(past.get(scope)) if basis.seasonal else _USUAL_SCATTER
         # A share that is high already cannot double: half of the way to all failing is as bad.
         limit = min(gates.min_ratio * usual, (1 + usual) / 2)
@@ -332,7 +334,7 @@ def beta_binomial_tail(at_least: int, of: int, mean: float, scatter: float) -> f
     total = 0.0
     for count in range(at_least, of + 1):
         total += term
-        if term < total * 1e-12:
+        if count == of or term < total * 1e-12:
             break
         term *= (of - count) * (count + a) / ((count + 1) * (of - count - 1 + b))
     return min(1.0, total)

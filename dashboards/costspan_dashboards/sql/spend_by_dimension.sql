@@ -3,7 +3,8 @@
 -- cost_usd is NULL where no call of the row has a price.
 -- parameters: since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), teams Array(String),
 --   features Array(String), models Array(String), projects Array(String),
---   by String, largest Array(String), step_seconds UInt32
+--   by String ('model', 'team', 'feature', 'user', 'project' or 'tier'),
+--   largest Array(String), step_seconds UInt32
 SELECT
     if({step_seconds:UInt32} = 0,
         {since:DateTime64(6, 'UTC')},

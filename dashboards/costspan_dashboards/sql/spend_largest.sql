@@ -1,7 +1,8 @@
 -- One row per value of a dimension, the largest first: those that a chart has room for.
 -- parameters: since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), teams Array(String),
 --   features Array(String), models Array(String), projects Array(String),
---   by String, measure String, room UInt32
+--   by String ('model', 'team', 'feature', 'user', 'project' or 'tier'),
+--   measure String ('usd' or 'tokens'), room UInt32
 SELECT multiIf(
         {by:String} = 'model', if(c.response_model = '', c.request_model, c.response_model),
         {by:String} = 'team', c.team,

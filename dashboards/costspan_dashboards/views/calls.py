@@ -55,19 +55,29 @@ def _close() -> None:
         st.query_params.pop(name, None)
 
 
+def _choice(label: str, name: str, options: Sequence[str]) -> str:
+    """Draw a choice that is in the URL, also while a call is open and the choice is not drawn."""
+    wanted = st.query_params.get(name)
+
+    def keep() -> None:
+        st.query_params[name] = st.session_state[name]
+
+    return st.segmented_control(
+        label,
+        options,
+        default=wanted if wanted in options else options[0],
+        required=True,
+        key=name,
+        on_change=keep,
+    )
+
+
 def _list(store: Store, filters: Filters, now: datetime) -> None:
     which, sorting = st.columns(2)
-    only = which.segmented_control(
-        "Show", list(_ONLY), default="all", required=True, key="show", bind="query-params"
-    )
-    order = sorting.segmented_control(
-        "Order",
-        list(_ORDERS),
-        default="newest first",
-        required=True,
-        key="order",
-        bind="query-params",
-    )
+    with which:
+        only = _choice("Show", "show", list(_ONLY))
+    with sorting:
+        order = _choice("Order", "order", list(_ORDERS))
     rows = calls(store, filters, only=_ONLY[only], order=_ORDERS[order], most=_MOST)
     seen = overview(store, filters)
     matching = {"all": seen.calls, "failed": seen.errors, "without a price": seen.unpriced}[only]
@@ -76,7 +86,7 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
         return
     st.markdown(
         f"**{min(len(rows), matching):,} of {matching:,} calls** · {range_text(filters.time)} · "
-        f"in all {escaped(usd_text(seen.spend_usd))} estimated, "
+        f"all calls {escaped(usd_text(seen.spend_usd))} estimated, "
         f"{unpriced_text(seen.unpriced, seen.unpriced_failed)} · as of {time_text(now)}"
     )
     st.caption("Click a call to open it.")

@@ -33,7 +33,7 @@ def whole(value: object) -> int | None:
 
 def mapping(value: object) -> Mapping[str, Any] | None:
     """Return `value` if it is a JSON object."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else None
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
 
 
 def put(attributes: Attributes, name: str, value: str | float | None) -> None:

@@ -78,7 +78,7 @@ class _Route:
     def _tracing(self) -> Callable[..., Any] | None:
         """Return the traced way, None outside our calls and where the app traces by itself."""
         call = current_call()
-        if call is None:
+        if call is None or not call.http_spans:
             return None
         try:
             if self._traced_by_app():

@@ -34,6 +34,11 @@ from costspan.usage import Usage, read_usage
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_INT64 = 2**63 - 1
 _MOST_KEPT_BYTES = 8 * 2**20
+_HEAD = {
+    "model": semconv.RESPONSE_MODEL,
+    "service_tier": semconv.RESPONSE_TIER,
+    "system_fingerprint": semconv.SYSTEM_FINGERPRINT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +59,19 @@ class Request:
 class Call:
     """What is seen of one call. Ends its span exactly once, however the call ends."""
 
-    def __init__(self, span: Span, request: Request, provider: TracerProvider) -> None:
+    def __init__(
+        self, span: Span, request: Request, provider: TracerProvider, *, http_spans: bool
+    ) -> None:
         self.span = span
         self.provider = provider
+        self.http_spans = http_spans
         self.reading = False
         """The SDK is inside the stream: a close seen now is its own, at the end or an error."""
         self.hide_next = False
         """The chunk being read answers our own question; the app must not see it."""
         self._request = request
         self._found: Attributes = {}
-        self._head: dict[str, str] = {}
+        self._head: dict[str, object] = {}
         self._finish_reasons: dict[int, str] = {}
         self._usage: Usage | None = None
         self._reported: Mapping[str, Any] = {}
@@ -111,11 +119,12 @@ class Call:
             return
         body = mapping(event.get("response")) or event
         self._seen = True
-        for name in ("model", "service_tier", "system_fingerprint"):
-            if value := text(body.get(name)):
-                self._head[name] = value
-        if "id" not in self._head and (value := text(body.get("id"))):
-            self._head["id"] = value
+        head = self._head
+        for name in _HEAD:
+            if value := body.get(name):
+                head[name] = value
+        if "id" not in head and "id" in body:
+            head["id"] = body["id"]
         if body.get("usage") is not None:
             self._read_usage(body)
         choices = body.get("choices")
@@ -224,11 +233,8 @@ class Call:
 
     def _attributes(self) -> Attributes:
         found = self._found
-        head = self._head
-        put(found, semconv.RESPONSE_MODEL, head.get("model"))
-        put(found, semconv.RESPONSE_ID, head.get("id"))
-        put(found, semconv.RESPONSE_TIER, head.get("service_tier"))
-        put(found, semconv.SYSTEM_FINGERPRINT, head.get("system_fingerprint"))
+        for name, field in (*_HEAD.items(), ("id", semconv.RESPONSE_ID)):
+            put(found, field, text(self._head.get(name)))
         if self._finish_reasons:
             found[semconv.FINISH_REASONS] = [
                 self._finish_reasons[index] for index in sorted(self._finish_reasons)
@@ -262,9 +268,9 @@ class Call:
             return found
         priced = price(
             usage,
-            model=self._head.get("model") or self._request.model,
+            model=text(self._head.get("model")) or self._request.model,
             at=_EPOCH + timedelta(microseconds=self._request.started_ns // 1000),
-            tier=self._head.get("service_tier"),
+            tier=text(self._head.get("service_tier")),
             host=self._request.host,
         )
         found[semconv.PRICE_STATUS] = priced.status.value
@@ -292,8 +298,7 @@ class Call:
     def _read_choices(self, choices: list[object]) -> None:
         for position, item in enumerate(choices):
             choice = mapping(item)
-            reason = text(choice.get("finish_reason")) if choice else None
-            if choice and reason:
+            if choice and (given := choice.get("finish_reason")) and (reason := text(given)):
                 index = choice.get("index")
                 self._finish_reasons[index if isinstance(index, int) else position] = reason
 

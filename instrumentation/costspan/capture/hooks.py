@@ -255,10 +255,10 @@ class Capture:
         inside = set_span_in_context(span, inside)
         if not span.is_recording():
             return _Begun(inside, None, args, kwargs)
-        call = Call(span, request, provider)
+        call = Call(span, request, provider, http_spans=self._settings.http_spans)
         if ask:
             args, kwargs = _asking(args, kwargs, options)
-        if self._settings.http_spans:
+        if call.http_spans:
             attempts.prepare(client._client)  # noqa: SLF001
         return _Begun(attempts.with_call(call, inside), call, args, kwargs)
 

@@ -1,6 +1,6 @@
 -- One row per day and class: the dollars of billed less estimated that are in it.
 -- parameters: since Date, until Date
-SELECT day, class AS cause, sum(amount_usd) AS amount_usd
+SELECT day, cause, sum(amount_usd) AS amount_usd
 FROM current_recon_components
 WHERE day >= {since:Date} AND day < {until:Date}
 GROUP BY day, cause

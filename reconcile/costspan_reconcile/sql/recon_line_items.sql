@@ -8,7 +8,7 @@ SELECT
     sum(ifNull(metering_usd, 0)) AS metering_usd,
     sum(ifNull(rate_usd, 0)) AS rate_usd,
     sum(ifNull(unsplit_usd, 0)) AS unsplit_usd,
-    arraySort(groupUniqArray(class)) AS classes
+    arraySort(groupUniqArray(cause)) AS causes
 FROM current_recon_lines
 WHERE day >= {since:Date} AND day < {until:Date} AND day_state != 'OPEN'
 GROUP BY line_item

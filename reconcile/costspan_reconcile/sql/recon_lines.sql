@@ -20,7 +20,7 @@ SELECT
     metering_usd,
     rate_usd,
     unsplit_usd,
-    class AS cause,
+    cause,
     verdict,
     day_state,
     explanation

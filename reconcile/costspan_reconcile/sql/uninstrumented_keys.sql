@@ -17,7 +17,7 @@ FROM
         min(day) AS first_day,
         max(day) AS last_day
     FROM current_recon_components
-    WHERE class = 'UNINSTRUMENTED_KEY' AND day >= {since:Date} AND day < {until:Date}
+    WHERE cause = 'UNINSTRUMENTED_KEY' AND day >= {since:Date} AND day < {until:Date}
     GROUP BY project, api_key_id
 ) AS parts
 LEFT JOIN (SELECT project, api_key_id, name, project_name FROM api_keys FINAL) AS keys

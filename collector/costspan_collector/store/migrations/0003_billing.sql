@@ -154,7 +154,7 @@ CREATE TABLE IF NOT EXISTS recon_lines
     metering_usd       Nullable(Decimal(76, 40)),
     rate_usd           Nullable(Decimal(76, 40)),
     unsplit_usd        Nullable(Decimal(76, 40)),
-    class              LowCardinality(String),      -- of the largest component; MATCHED if none
+    cause              LowCardinality(String),      -- the class of the largest component; MATCHED if none
     verdict            LowCardinality(String),
     day_state          Enum8('OPEN' = 1, 'PROVISIONAL' = 2, 'FINAL' = 3),
     explanation        String
@@ -173,7 +173,7 @@ CREATE TABLE IF NOT EXISTS recon_components
     api_key_id LowCardinality(String),
     line_item  LowCardinality(String),
     component  LowCardinality(String),  -- coverage, metering, rate, unsplit or whole
-    class      LowCardinality(String),
+    cause      LowCardinality(String),  -- its class
     amount_usd Decimal(76, 40)
 )
 ENGINE = MergeTree

@@ -1,0 +1,161 @@
+"""The life of an alert, step by step, with a clock that the test moves."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from costspan_dashboards.alerts.cause import Contributor, Pairs
+from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.rules import Scope, Severity
+from costspan_dashboards.alerts.state import Alert, Timing, Transition, advance, fingerprint
+
+T0 = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)
+TIMING = Timing(pending_for=timedelta(minutes=2), keep_firing_for=timedelta(minutes=5))
+
+
+def finding(
+    minute: int = 0, *, severity: Severity = "page", cause: Pairs = (("feature", "chat"),)
+) -> Finding:
+    contributors = (Contributor(cause, (), Decimal(9), Decimal(1), 1.0),) if cause else ()
+    return Finding(
+        rule="errors",
+        severity=severity,
+        scope=Scope("feature", "chat"),
+        since=T0 + timedelta(minutes=minute - 5),
+        until=T0 + timedelta(minutes=minute),
+        observed=Decimal("0.5"),
+        usual=Decimal("0.01"),
+        unit="share",
+        title="50 % failed",
+        facts=(),
+        contributors=contributors,
+        shared=cause,
+        examples=(),
+        link="",
+    )
+
+
+class Life:
+    """One alert and the steps it took, fed minute by minute."""
+
+    def __init__(self) -> None:
+        self.alert: Alert | None = None
+        self.steps: list[Transition] = []
+
+    def at(self, minute: float, seen: Finding | None, *, fresh: bool = True) -> str:
+        now = T0 + timedelta(minutes=minute)
+        self.alert, steps = advance(self.alert, seen, fresh=fresh, now=now, timing=TIMING)
+        self.steps += steps
+        return self.alert.state if self.alert else "none"
+
+    @property
+    def told(self) -> list[str]:
+        return [f"{step.alert.state}: {step.reason}" for step in self.steps if step.tells]
+
+
+def firing() -> Life:
+    life = Life()
+    for minute in range(3):
+        life.at(minute, finding(minute))
+    assert life.told == ["firing: lasts"]
+    return life
+
+
+def test_a_blip_is_pending_and_goes_without_a_word() -> None:
+    life = Life()
+    assert [life.at(0, finding()), life.at(1, None)] == ["pending", "inactive"]
+    assert life.told == []
+
+
+def test_what_lasts_is_told_once_and_keeps_its_start() -> None:
+    life = Life()
+    states = [life.at(minute, finding(minute)) for minute in range(10)]
+    assert states == ["pending"] * 2 + ["firing"] * 8
+    assert life.told == ["firing: lasts"]
+    assert life.alert is not None
+    assert life.alert.finding.since == T0 - timedelta(minutes=5)
+    assert life.alert.firing_since == T0 + timedelta(minutes=2)
+
+
+def test_a_minute_of_rest_does_not_end_an_episode() -> None:
+    life = firing()
+    first = life.alert
+    assert life.at(3, None) == "firing"
+    assert life.at(4, finding(4)) == "firing"
+    assert life.at(8, None) == "firing"
+    assert life.at(12, None) == "firing"
+    assert life.at(13, None) == "resolved"
+    assert life.told == ["firing: lasts", "resolved: back to usual"]
+    assert first is not None
+    assert life.alert is not None
+    assert life.alert.alert_id == first.alert_id
+
+
+def test_trouble_after_the_end_is_a_new_episode_of_the_same_fingerprint() -> None:
+    life = firing()
+    life.at(3, None)
+    life.at(8, None)
+    old = life.alert
+    life.at(20, finding(20))
+    assert old is not None
+    assert life.alert is not None
+    assert life.alert.alert_id != old.alert_id
+    assert life.alert.fingerprint == old.fingerprint == fingerprint(finding())
+
+
+def test_no_data_is_stale_and_never_resolves() -> None:
+    life = firing()
+    assert [life.at(minute, None, fresh=False) for minute in (3, 60, 600)] == ["stale"] * 3
+    assert life.told == ["firing: lasts"]
+    assert life.at(601, None) == "firing"  # data again, and all is well: wait as always
+    assert life.at(605, None) == "firing"
+    assert life.at(606, None) == "resolved"
+
+
+def test_a_rest_before_a_gap_in_the_data_does_not_count() -> None:
+    life = firing()
+    life.at(3, None)
+    life.at(4, None, fresh=False)
+    assert life.at(9, None) == "firing"
+
+
+def test_pending_waits_while_there_is_no_data() -> None:
+    life = Life()
+    life.at(0, finding())
+    assert life.at(1, None, fresh=False) == "pending"
+    assert life.told == []
+
+
+def test_a_ticket_that_becomes_a_page_is_told_again_and_stays_a_page() -> None:
+    life = Life()
+    for minute in range(3):
+        life.at(minute, finding(minute, severity="ticket"))
+    life.at(3, finding(3, severity="page"))
+    life.at(4, finding(4, severity="ticket"))
+    assert life.told == ["firing: lasts", "firing: is now a page"]
+    assert life.alert is not None
+    assert life.alert.finding.severity == "page"
+
+
+def test_a_further_cause_is_told_once() -> None:
+    life = firing()
+    other = (("feature", "review"),)
+    for minute in range(3, 9):
+        life.at(minute, finding(minute, cause=other if minute % 2 else (("feature", "chat"),)))
+    assert life.told == ["firing: lasts", "firing: has a further cause"]
+
+
+def test_a_flickering_cause_cannot_flood() -> None:
+    life = firing()
+    for minute in range(3, 60):
+        life.at(minute, finding(minute, cause=(("feature", f"f{minute}"),)))
+    assert len(life.told) == 1 + 5
+
+
+def test_the_same_or_an_earlier_moment_changes_nothing() -> None:
+    life = firing()
+    before: Any = life.alert
+    assert life.at(2, None) == "firing"
+    assert life.at(1, None, fresh=False) == "firing"
+    assert life.alert == before
+    assert len(life.steps) == 2

@@ -1,0 +1,275 @@
+"""What a call's span says."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from costspan import semconv
+
+KEY = "sk-proj-0123456789abcdefWXYZ"
+HEADERS = {
+    "x-request-id": "req_1",
+    "openai-organization": "acme",
+    "openai-project": "proj_1",
+    "x-ratelimit-remaining-requests": "4999",
+    "x-ratelimit-remaining-tokens": "99999999999999999999999",
+}
+
+
+def client(answer: dict[str, Any], **options: Any) -> openai.OpenAI:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer, headers=HEADERS))
+    given: dict[str, Any] = {"api_key": KEY} | options
+    return openai.OpenAI(**given, http_client=httpx2.Client(transport=transport))
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 1117,
+            "completion_tokens": 211,
+            "prompt_tokens_details": {"cached_tokens": 1023},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+        **fields,
+    }
+
+
+def ask(made: openai.OpenAI, **more: Any) -> Any:
+    return made.chat.completions.create(model="gpt-4o-mini", messages=[], **more)
+
+
+def test_a_call_has_its_names_tokens_cost_and_origin(capture: Any) -> None:
+    captured = capture()
+    ask(client(chat(service_tier="default", system_fingerprint="fp_1")), service_tier="auto")
+    (span,) = captured.calls
+    assert span.name == "chat gpt-4o-mini"
+    assert span.kind.name == "CLIENT"
+    attributes = captured.call
+    book = attributes.pop(semconv.PRICE_BOOK)
+    assert len(book) == 16
+    assert attributes == {
+        semconv.OPERATION: "chat",
+        semconv.PROVIDER: "openai",
+        semconv.API_TYPE: "chat_completions",
+        semconv.REQUEST_MODEL: "gpt-4o-mini",
+        semconv.REQUEST_TIER: "auto",
+        semconv.RESPONSE_MODEL: "gpt-4o-mini-2024-07-18",
+        semconv.RESPONSE_ID: "chatcmpl-1",
+        semconv.RESPONSE_TIER: "default",
+        semconv.SYSTEM_FINGERPRINT: "fp_1",
+        semconv.FINISH_REASONS: ("stop",),
+        semconv.SERVER_ADDRESS: "api.openai.com",
+        semconv.SERVER_PORT: 443,
+        semconv.INPUT_TOKENS: 1117,
+        semconv.OUTPUT_TOKENS: 211,
+        semconv.CACHED_TOKENS: 1023,
+        semconv.REASONING_TOKENS: 0,
+        semconv.PRICE_STATUS: "priced",
+        semconv.PRICE_PATH: "gpt-4o-mini/standard/short",
+        semconv.COST_USD: "0.000217425",
+        semconv.COST_PART + "input": 14_100_000,
+        semconv.COST_PART + "cached_input": 76_725_000,
+        semconv.COST_PART + "output": 126_600_000,
+        semconv.REQUEST_ID: "req_1",
+        semconv.RETRIES: 0,
+        semconv.ORGANIZATION: "acme",
+        semconv.PROJECT: "proj_1",
+        semconv.RATE_LIMIT_REMAINING_REQUESTS: 4999,
+        semconv.KEY_FINGERPRINT: hashlib.sha256(KEY.encode()).hexdigest()[:16],
+        semconv.KEY_HINT: "WXYZ",
+    }
+
+
+def test_the_parts_of_a_cost_sum_to_it(capture: Any) -> None:
+    captured = capture()
+    ask(client(chat()))
+    call = captured.call
+    parts = sum(value for name, value in call.items() if name.startswith(semconv.COST_PART))
+    assert Decimal(call[semconv.COST_USD]) == Decimal(parts).scaleb(-12)
+
+
+def test_the_tier_that_served_is_priced_not_the_one_asked_for(capture: Any) -> None:
+    captured = capture()
+    ask(client(chat(service_tier="priority")), service_tier="flex")
+    assert captured.call[semconv.PRICE_PATH].startswith("gpt-4o-mini/priority")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"usage": None}, "missing_usage"),
+        ({"model": "gpt-99"}, "unknown_model"),
+        ({"service_tier": "turbo"}, "unknown_tier"),
+        ({"service_tier": "scale"}, "prepaid_tier"),
+        ({"usage": {"prompt_tokens": -1, "completion_tokens": 1}}, "invalid_usage"),
+    ],
+)
+def test_what_cannot_be_priced_has_no_cost_and_says_why(
+    fields: dict[str, Any], status: str, capture: Any
+) -> None:
+    captured = capture()
+    ask(client(chat(**fields)))
+    assert captured.call[semconv.PRICE_STATUS] == status
+    assert semconv.COST_USD not in captured.call
+
+
+def test_an_embedding_reports_no_output_tokens(capture: Any) -> None:
+    captured = capture()
+    answer = {
+        "object": "list",
+        "model": "text-embedding-3-small",
+        "data": [],
+        "usage": {"prompt_tokens": 8, "total_tokens": 8},
+    }
+    client(answer).embeddings.create(
+        model="text-embedding-3-small", input="x", encoding_format="float"
+    )
+    call = captured.call
+    assert call[semconv.OPERATION] == "embeddings"
+    assert call[semconv.INPUT_TOKENS] == 8
+    assert semconv.OUTPUT_TOKENS not in call
+    assert call[semconv.PRICE_STATUS] == "priced"
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "model": "gpt-4o-mini-2024-07-18",
+    "status": "completed",
+    "output": [],
+    "service_tier": "default",
+    "usage": {
+        "input_tokens": 20,
+        "output_tokens": 5,
+        "output_tokens_details": {"reasoning_tokens": 2},
+    },
+}
+
+
+def test_a_streamed_response_has_its_tokens_first_chunk_and_pace(capture: Any) -> None:
+    captured = capture()
+    events = [
+        {"type": "response.created", "response": {**RESPONSE, "usage": None}},
+        {"type": "response.output_text.delta", "delta": "a", "item_id": "m"},
+        {"type": "response.completed", "response": RESPONSE},
+    ]
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, text=body, headers={"content-type": "text/event-stream"})
+    )
+    made = openai.OpenAI(api_key=KEY, http_client=httpx2.Client(transport=transport))
+    kinds = [
+        event.type for event in made.responses.create(model="gpt-4o-mini", input="x", stream=True)
+    ]
+    assert kinds == [event["type"] for event in events]
+    call = captured.call
+    assert call[semconv.API_TYPE] == "responses"
+    assert call[semconv.RESPONSE_ID] == "resp_1"
+    assert call[semconv.REASONING_TOKENS] == 2
+    assert call[semconv.FINISH_REASONS] == ("completed",)
+    assert call[semconv.STREAM_CHUNKS] == 3
+    assert 0 < call[semconv.TIME_TO_FIRST_CHUNK] < 5
+    assert 0 < call[semconv.TIME_PER_CHUNK] < 5
+
+
+def test_a_response_that_failed_is_an_error_with_openai_s_code(capture: Any) -> None:
+    captured = capture()
+    failed = {"status": "failed", "error": {"code": "server_error", "message": "no"}}
+    client(RESPONSE | failed).responses.create(model="gpt-4o-mini", input="x")
+    assert captured.call[semconv.ERROR_CODE] == "server_error"
+    assert captured.calls[0].status.status_code.name == "ERROR"
+
+
+def test_reading_a_response_again_counts_no_tokens(capture: Any) -> None:
+    captured = capture()
+    client(RESPONSE).responses.retrieve("resp_1")
+    assert captured.call[semconv.OPERATION] == "responses.get"
+    assert semconv.INPUT_TOKENS not in captured.call
+    assert semconv.PRICE_STATUS not in captured.call
+
+
+def test_an_azure_client_is_named_so_and_its_token_is_no_key(capture: Any) -> None:
+    captured = capture()
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=chat()))
+    azure = openai.AzureOpenAI(
+        azure_endpoint="https://mine.openai.azure.com",
+        api_version="2024-06-01",
+        azure_ad_token="a-token-that-changes-every-hour",
+        http_client=httpx2.Client(transport=transport),
+    )
+    azure.chat.completions.create(model="my-deployment", messages=[])
+    call = captured.call
+    assert call[semconv.PROVIDER] == "azure.ai.openai"
+    assert call[semconv.REQUEST_MODEL] == "my-deployment"
+    assert call[semconv.PRICE_STATUS] == "priced"
+    assert semconv.KEY_FINGERPRINT not in call
+
+
+def test_a_short_key_has_no_hint(capture: Any) -> None:
+    captured = capture()
+    ask(client(chat(), api_key="short"))
+    assert semconv.KEY_FINGERPRINT in captured.call
+    assert semconv.KEY_HINT not in captured.call
+
+
+def test_http_spans_can_be_switched_off(capture: Any) -> None:
+    captured = capture(http_spans=False)
+    ask(client(chat()))
+    assert len(captured.spans) == 1
+
+
+@pytest.mark.parametrize("order", ["costspan.auto, openai", "openai, costspan.auto"])
+def test_the_one_import_works_before_and_after_openai_and_for_clients_made_before(
+    order: str,
+) -> None:
+    script = f"""
+import httpx2
+import {order.split(", ")[0]}
+made = None
+if {order.startswith("openai")}:
+    make = lambda: openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=transport))
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json={chat()!r}))
+    made = make()
+import {order.split(", ")[1]}
+if made is None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json={chat()!r}))
+    made = openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=transport))
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+trace.set_tracer_provider(provider)  # set after our import, and still the one that is used
+made.chat.completions.create(model="gpt-4o-mini", messages=[])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert '"gen_ai.usage.input_tokens": 1117' in ended.stdout
+    assert not ended.stderr
+
+
+def test_capture_can_be_switched_off(capture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSTSPAN_CAPTURE_ENABLED", "false")
+    captured = capture()
+    ask(client(chat()))
+    assert not captured.spans
+    assert not captured.installation.active
