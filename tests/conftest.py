@@ -1,10 +1,14 @@
 """Shared by all tests: one real engine for the session, a migrated database for each test."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -157,8 +161,7 @@ def _any(value: Any) -> AnyValue:
         return value
     if isinstance(value, list):
         answer = AnyValue()
-        items: list[Any] = value
-        answer.array_value.values.extend(map(_any, items))
+        answer.array_value.values.extend(map(_any, cast("list[Any]", value)))
         return answer
     kinds = {str: "string_value", bool: "bool_value", int: "int_value", float: "double_value"}
     return AnyValue(**{kinds[type(value)]: value})
@@ -217,3 +220,161 @@ def collector(store: Store, settings: Receiver, wire: Wire) -> Iterator[Collecto
     with listen(settings) as listener, running(app, listener) as url:
         yield Collector(url, store, pipeline)
     pipeline.close()
+
+
+class Provider:
+    """A local OpenAI organization: Costs, Usage, projects and keys, with the wire's habits.
+
+    `bill` and `usage` hold result rows by day; an amount is sent as the text it is given as.
+    `answer` may be set to answer any request by hand: (path, query) -> (status, body) or None.
+    """
+
+    ADMIN_KEY = "sk-admin-of-the-test"
+
+    def __init__(self) -> None:
+        self.bill: dict[date, list[dict[str, Any]]] = {}
+        self.usage: dict[str, dict[date, list[dict[str, Any]]]] = {}
+        self.keys: dict[str, list[tuple[str, str, str]]] = {}
+        self.splits_by_key = True
+        self.answer: Callable[[str, dict[str, list[str]]], tuple[int, str] | None] | None = None
+        self.requests: list[tuple[str, dict[str, list[str]]]] = []
+        self.headers: dict[str, str] = {}
+        self.url = ""
+
+    def charge(self, day: date, line_item: str, amount: str, **more: Any) -> None:
+        """Put one row on the bill."""
+        row = {"line_item": line_item, "amount": amount, "project_id": "proj_a", **more}
+        self.bill.setdefault(day, []).append(row)
+
+    def count(self, day: date, model: str, **measures: Any) -> None:
+        """Put one row into the completions usage."""
+        row = {"model": model, "project_id": "proj_a", **measures}
+        self.usage.setdefault("completions", {}).setdefault(day, []).append(row)
+
+    def fail(self, status: int, body: str = "{}", *, only: str = "", but: str = "/none") -> None:
+        """Answer so to every path that ends with `only` and not with `but`."""
+
+        def answer(path: str, _query: dict[str, list[str]]) -> tuple[int, str] | None:
+            return (status, body) if path.endswith(only) and not path.endswith(but) else None
+
+        self.answer = answer
+
+    def reply(self, path: str, query: dict[str, list[str]]) -> tuple[int, str]:
+        """Return status and body for one GET."""
+        self.requests.append((path, query))
+        by_hand = self.answer(path, query) if self.answer else None
+        if by_hand is not None:
+            return by_hand
+        *_, last = path.split("/")
+        if last == "costs":
+            return self._costs(query)
+        if "usage" in path.split("/"):
+            return 200, self._page(query, self.usage.get(last, {}), self._usage(last))
+        if last == "projects":
+            listed = [
+                {"id": project, "object": "organization.project", "created_at": 0, "name": project}
+                for project in self.keys
+            ]
+        else:
+            listed = [
+                {
+                    "id": key,
+                    "object": "organization.project.api_key",
+                    "created_at": 0,
+                    "name": name,
+                    "redacted_value": f"sk-proj-********{hint}",
+                    "owner": {"type": "user"},
+                    "owner_project_access": "active",
+                }
+                for key, name, hint in self.keys[path.split("/")[-2]]
+            ]
+        last_id = listed[-1]["id"] if listed else None
+        body = {"object": "list", "data": listed, "has_more": False, "last_id": last_id}
+        return 200, json.dumps(body)
+
+    def _costs(self, query: dict[str, list[str]]) -> tuple[int, str]:
+        by = query.get("group_by[]", [])
+        if "api_key_id" in by and not self.splits_by_key:
+            return 400, json.dumps({"error": {"message": "cannot group by api_key_id"}})
+
+        def result(row: dict[str, Any]) -> dict[str, Any]:
+            named = {name: row.get(name) if name in by else None for name in self._BY}
+            counted = {name: row.get(name) for name in ("quantity", "quantity_unit")}
+            amount = {"value": row["amount"], "currency": row.get("currency", "usd")}
+            return {
+                "object": "organization.costs.result",
+                "amount": amount,
+                **named,
+                **(counted if "line_item" in by else {}),
+            }
+
+        return 200, self._page(query, self.bill, result)
+
+    _BY = ("project_id", "api_key_id", "line_item")
+
+    @staticmethod
+    def _usage(source: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        return lambda row: {"object": f"organization.usage.{source}.result", **row}
+
+    @staticmethod
+    def _page(
+        query: dict[str, list[str]],
+        rows: Mapping[date, list[dict[str, Any]]],
+        result: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> str:
+        limit, offset = int(query["limit"][0]), int(query.get("page", ["0"])[0])
+        starts = range(int(query["start_time"][0]), int(query["end_time"][0]), 86_400)
+        shown = starts[offset : offset + limit]
+        more = offset + limit < len(starts)
+        buckets = [
+            {
+                "object": "bucket",
+                "end_time": start + 86_400,
+                "results": [
+                    result(row) for row in rows.get(datetime.fromtimestamp(start, UTC).date(), [])
+                ],
+                "start_time": start,
+            }
+            for start in shown
+        ]
+        return json.dumps(
+            {
+                "object": "page",
+                "data": buckets,
+                "has_more": more,
+                "next_page": str(offset + limit) if more else None,
+            }
+        )
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """The organization's endpoints on a free loopback port."""
+    world = Provider()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            where = urlsplit(self.path)
+            status, body = world.reply(where.path, parse_qs(where.query))
+            if self.headers["Authorization"] != f"Bearer {world.ADMIN_KEY}":
+                status, body = 401, json.dumps({"error": {"message": "Incorrect API key: sk-bad"}})
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.send_header("x-request-id", f"req_{len(world.requests)}")
+            for name, value in world.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    world.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield world
+    server.shutdown()
+    thread.join()
+    server.server_close()

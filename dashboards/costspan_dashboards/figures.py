@@ -8,6 +8,7 @@ from costspan_dashboards.filters import TimeRange
 
 UNKNOWN = "unknown"
 _SIGNIFICANT = 3
+_LARGE_PERCENT = 1000
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 
 
@@ -56,7 +57,8 @@ def change_text(now: Decimal | int | None, before: Decimal | int | None) -> str 
     """Return how much `now` is above `before`, in percent; None where that says nothing."""
     if now is None or not before:
         return None
-    return f"{(Decimal(now) - Decimal(before)) * 100 / Decimal(before):+,.1f} %"
+    percent = (Decimal(now) - Decimal(before)) * 100 / Decimal(before)
+    return f"{percent:+,.0f} %" if abs(percent) >= _LARGE_PERCENT else f"{percent:+.1f} %"
 
 
 def seconds_text(duration_us: int | None) -> str:

@@ -54,10 +54,10 @@ def serving(settings: Settings) -> Generator[Serving]:
         _log.warning(line)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.receiver))
-        store = connect(settings.clickhouse.url)
-        stack.callback(store.close)
+        store = _open(settings, stack)
         migrate(store)
-        pipeline = Pipeline(store, settings.receiver)
+        # A handle of its own, so that no query of a job holds up an insert.
+        pipeline = Pipeline(_open(settings, stack), settings.receiver)
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline), listener))
         scheduler = BackgroundScheduler(timezone="UTC")
@@ -66,6 +66,12 @@ def serving(settings: Settings) -> Generator[Serving]:
         scheduler.start()
         stack.callback(scheduler.shutdown)
         yield Serving(url, store, pipeline)
+
+
+def _open(settings: Settings, stack: ExitStack) -> Store:
+    store = connect(settings.clickhouse.url)
+    stack.callback(store.close)
+    return store
 
 
 def _app(settings: Settings, pipeline: Pipeline) -> Any:  # noqa: ANN401 - Streamlit types it lazily

@@ -32,23 +32,24 @@ def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type o
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= _MOST_DAYS:
-        raise ValueError
-    return days
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_DAYS:
+        msg = f"{text!r} is no number of days from 1 to {_MOST_DAYS}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from costspan_demo.world import running
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _stop)
     started = time.monotonic()
     try:
+        from costspan_demo.world import running
+
         with running(port=args.port, days=args.days, seed=args.seed, data=args.data) as world:
             if args.check:
                 return _check(world, started, as_json=args.json)
+            world.settle()
             with world.app(None), world.untraced(None):
                 _tell(world.serving.url, as_json=args.json)
                 threading.Event().wait()
@@ -93,7 +94,7 @@ def _tell(url: str, *, as_json: bool) -> None:
     pages = {
         "overview": f"{url}/",
         "spend_spike": f"{url}/spend?{urlencode({'range': 'last 24 hours', 'by': 'feature'})}",
-        "error_burst": f"{url}/calls?{urlencode({'range': 'last hour', 'only': 'errors'})}",
+        "error_burst": f"{url}/calls?{urlencode({'range': 'last hour', 'show': 'failed'})}",
         "alerts": f"{url}/alerts",
         "uninstrumented_key": f"{url}/reconciliation?{urlencode({'range': 'last 14 days'})}",
     }

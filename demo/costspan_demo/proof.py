@@ -3,18 +3,16 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
 from costspan.money import plain
 from costspan_collector.store import load_sql
-from costspan_dashboards.alerts.evaluate import evaluate_now
 from costspan_dashboards.alerts.queries import open_alerts
 from costspan_demo.organization import BURST_FEATURE, NIGHTLY_FEATURE, SPIKE_FEATURE
 from costspan_demo.world import World
 from costspan_reconcile.queries import recon_classes, recon_days, uninstrumented_keys
-from costspan_reconcile.schedule import reconcile_now
 
 _APP_CALLS = 80
 _UNTRACED_CALLS = 12
@@ -59,9 +57,7 @@ def prove(world: World) -> list[Check]:
     with world.app(_APP_CALLS) as app, world.untraced(_UNTRACED_CALLS) as untraced:
         made: dict[str, int] = json.loads(app.line())
         untraced.line()
-    now = datetime.now(UTC)
-    reconcile_now(world.serving.store, world.settings.reconcile, now)
-    evaluate_now(world.serving.store, world.settings.alerts, now)
+    today = world.settle().date()
     stored = world.serving.store.select(load_sql("costspan_demo", "stored_calls"), _StoredCall)
     charged: list[dict[str, Any]] = world.truth("/_demo/ledger/requests")
     return [
@@ -71,8 +67,8 @@ def prove(world: World) -> list[Check]:
         _tokens_agree(charged, stored),
         _cost_agrees(charged, stored),
         _every_call_agrees(charged, stored),
-        _bill_explained(world, now.date()),
-        _uninstrumented_key_named(world, now.date()),
+        _bill_explained(world, today),
+        _uninstrumented_key_named(world, today),
         _alert_fired(world, "errors", BURST_FEATURE),
         _alert_fired(world, "spend", SPIKE_FEATURE),
     ]

@@ -16,13 +16,16 @@ from urllib.request import urlopen
 from pydantic import SecretStr
 
 from costspan.errors import Rejected
-from costspan_collector.settings import ClickHouse, Receiver
+from costspan_collector.jobs import run_job
+from costspan_collector.settings import ClickHouse, Receiver, read_settings
+from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.serve import Serving, Settings, serving
 from costspan_demo import traffic
 from costspan_demo.children import Child
 from costspan_demo.history import ENVIRONMENT, load
 from costspan_demo.organization import LIVE_KEY, NIGHTLY_FEATURE, Organization, organization
+from costspan_reconcile import schedule
 from costspan_reconcile.settings import Reconcile
 
 _OTHERS_PREFIXES = ("COSTSPAN_", "OPENAI_", "OTEL_")
@@ -60,6 +63,20 @@ class World:
         arguments = [] if calls is None else ["--calls", str(calls)]
         return Child.start("untraced", arguments, self._openai(NIGHTLY_FEATURE))
 
+    def settle(self) -> datetime:
+        """Reconcile and evaluate now, since the scheduler's first runs saw no history; return when."""
+        store, settings = self.serving.store, self.settings
+        now = datetime.now(UTC)
+        run_job(
+            store,
+            schedule.JOB,
+            lambda: schedule.reconcile_now(store, settings.reconcile, now).line(),
+        )
+        run_job(
+            store, evaluate.JOB, lambda: str(evaluate.evaluate_now(store, settings.alerts, now))
+        )
+        return now
+
     def truth(self, path: str = "/_demo/ledger") -> Any:  # noqa: ANN401 - JSON
         """Return what the local OpenAI's ledger says, amounts as text."""
         with urlopen(f"{self.openai_url}{path}", timeout=30) as answer:  # noqa: S310 - our own
@@ -89,7 +106,7 @@ def running(*, port: int, days: int, seed: int, data: Path | None) -> Generator[
         openai_url = str(json.loads(openai.line())["url"])
         settings = Settings(
             clickhouse=ClickHouse(url=f"chdb://{directory / 'store'}"),
-            receiver=Receiver(port=port),
+            receiver=read_settings(Receiver, port=port),
             reconcile=Reconcile(
                 admin_key=SecretStr(who.admin_secret),
                 base_url=f"{openai_url}/v1",

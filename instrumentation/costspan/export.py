@@ -4,6 +4,7 @@ Ours is never made the global provider. An app that sets one later must find the
 and one that sets none did not ask for its other libraries' spans to be sent anywhere.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -73,19 +74,36 @@ class _Batches(BatchSpanProcessor):
 
 
 class _Counted(SpanExporter):
-    """Counts the spans that the exporter could not deliver."""
+    """Counts the spans that the exporter could not deliver.
+
+    OTLP's own lines about it, several for every batch, are kept out of the app's log; an exporter
+    of the app's own, on another thread, still writes them.
+    """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
+        self._here = threading.local()
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._is_not_ours)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        self._here.exporting = True
+        error = None
+        try:
+            result = self._exporter.export(spans)
+        except Exception as fault:  # noqa: BLE001
+            error, result = fault, SpanExportResult.FAILURE
+        finally:
+            self._here.exporting = False
         if result is not SpanExportResult.SUCCESS:
-            count("export_failed", times=len(spans))
+            count("export_failed", error, times=len(spans))
         return result
+
+    def _is_not_ours(self, _: logging.LogRecord) -> bool:
+        return not getattr(self._here, "exporting", False)
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+        logging.getLogger(OTLPSpanExporter.__module__).removeFilter(self._is_not_ours)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self._exporter.force_flush(timeout_millis)

@@ -6,7 +6,7 @@ SDK's typed answers make floats of the amounts.
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -130,18 +130,22 @@ def read_api_keys(client: OpenAI) -> list[ApiKey]:
         Rejected: the admin key may not list them.
         Unavailable: OpenAI did not answer.
     """
-    keys: list[ApiKey] = []
-    with _plain_errors("projects"):
-        projects = client.admin.organization.projects
-        for project in islice(projects.list(limit=100, include_archived=True), _MOST_KEYS):
-            listed = projects.api_keys.list(project.id, limit=100, owner_project_access="any")
-            keys.extend(
-                ApiKey(
-                    project.id, project.name or "", key.id, key.name or "", hint(key.redacted_value)
-                )
-                for key in islice(listed, _MOST_KEYS)
+    try:
+        with _plain_errors("projects"):
+            return list(_api_keys(client))
+    except (AttributeError, TypeError, ValueError) as error:  # the SDK trusts what it is sent
+        msg = "projects: the list is not what the SDK expects"
+        raise Incomplete(msg) from error
+
+
+def _api_keys(client: OpenAI) -> Iterator[ApiKey]:
+    projects = client.admin.organization.projects
+    for project in islice(projects.list(limit=100, include_archived=True), _MOST_KEYS):
+        listed = projects.api_keys.list(project.id, limit=100, owner_project_access="any")
+        for key in islice(listed, _MOST_KEYS):
+            yield ApiKey(
+                project.id, project.name or "", key.id, key.name or "", hint(key.redacted_value)
             )
-    return keys
 
 
 def hint(redacted: str) -> str:

@@ -135,7 +135,7 @@ def test_a_spike_of_spend_names_its_cause_in_dollars(
     assert one.also == (("feature", "agent"), ("team", "lab"), ("user", "loop"))
     assert alert.finding.contributors[0].share > 0.95
     assert 45 < alert.finding.observed < 52
-    assert "13 same slots (same hour of day), 14 days of history" in alert.finding.facts[0]
+    assert "13 same slots (same hour of day), 14 days of history" in alert.finding.facts[1]
     assert alert.finding.link.startswith("/calls?range=last+24+hours")
 
 
@@ -158,7 +158,7 @@ def test_a_fresh_install_knows_the_objective_only(store: Store, add: Add) -> Non
     assert seen.basis.kind == "objective"
     (alert,) = seen.alerts  # spend is 5,400 dollars an hour, but there is no usual yet
     assert alert.finding.rule == "errors"
-    assert "objective 98" in alert.finding.facts[0]
+    assert "objective 98" in alert.finding.facts[1]
 
 
 def test_a_restart_goes_on_with_the_same_episode(
@@ -247,3 +247,15 @@ def test_an_empty_store_is_no_alert(store: Store) -> None:
 
 
 _ALL = TimeRange(NOW - timedelta(days=1), NOW + timedelta(days=1))
+
+
+def test_an_outage_of_everything_leads_with_all_calls(
+    store: Store, history: Callable[..., None], add: Add
+) -> None:
+    history()
+    for feature, model in (("chat", "gpt-4o-mini"), ("agent", "gpt-4.1"), ("search", "gpt-4.1")):
+        add(NOW - 10 * MINUTE, NOW, 3, feature=feature, model=model, fail_every=2,
+            error_type="server_error", cost="0.001")  # fmt: skip
+    (alert,) = evaluate(store, NOW, for_seconds=0).alerts
+    assert "of all calls failed" in alert.finding.title
+    assert alert.finding.cause == (("error_type", "server_error"),)

@@ -4,14 +4,13 @@ import json
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import openai
 import pytest
 import uvicorn
@@ -54,13 +53,8 @@ class Service:
 
     def get(self, path: str, secret: str = WHO.admin_secret) -> tuple[int, Any]:
         headers = {"authorization": f"Bearer {secret}"}
-        request = urllib.request.Request(f"{self.url}{path}", headers=headers)
-        try:
-            with urllib.request.urlopen(request) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
+        answer = httpx2.get(f"{self.url}{path}", headers=headers)
+        return answer.status_code, answer.json()
 
     def costs(self, query: str) -> Any:
         status, page = self.get(f"/organization/costs?{query}")
@@ -425,8 +419,7 @@ def test_the_process_tells_its_url_and_ends_with_its_input() -> None:
         assert process.stdout is not None
         assert process.stdin is not None
         url = json.loads(process.stdout.readline())["url"]
-        with urllib.request.urlopen(f"{url}/_demo/ledger") as answer:
-            truth = json.load(answer)
+        truth = httpx2.get(f"{url}/_demo/ledger").json()
         process.stdin.close()
         assert process.wait(20) == 0
     assert {key["name"] for key in truth["keys"]} == {key.name for key in WHO.keys}

@@ -46,7 +46,7 @@ def chat(**fields: Any) -> dict[str, Any]:
     }
 
 
-def ask(made: openai.OpenAI, **more: Any) -> Any:
+def ask(made: Any, **more: Any) -> Any:
     return made.chat.completions.create(model="gpt-4o-mini", messages=[], **more)
 
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_priced_has_no_cost_and_says_why(
 
 def test_an_embedding_reports_no_output_tokens(capture: Any) -> None:
     captured = capture()
-    answer = {
+    answer: dict[str, Any] = {
         "object": "list",
         "model": "text-embedding-3-small",
         "data": [],
@@ -143,7 +143,7 @@ def test_an_embedding_reports_no_output_tokens(capture: Any) -> None:
     assert call[semconv.PRICE_STATUS] == "priced"
 
 
-RESPONSE = {
+RESPONSE: dict[str, Any] = {
     "id": "resp_1",
     "object": "response",
     "created_at": 1,
@@ -161,7 +161,7 @@ RESPONSE = {
 
 def test_a_streamed_response_has_its_tokens_first_chunk_and_pace(capture: Any) -> None:
     captured = capture()
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": {**RESPONSE, "usage": None}},
         {"type": "response.output_text.delta", "delta": "a", "item_id": "m"},
         {"type": "response.completed", "response": RESPONSE},

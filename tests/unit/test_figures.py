@@ -49,6 +49,7 @@ def test_dollars_read_well_at_every_size(amount: str | None, text: str) -> None:
 def test_a_change_from_nothing_or_unknown_has_no_percentage() -> None:
     assert change_text(Decimal(3), Decimal(2)) == "+50.0 %"
     assert change_text(2, 4) == "-50.0 %"
+    assert change_text(218, 1) == "+21,700 %"
     assert change_text(Decimal(3), Decimal(0)) is None
     assert change_text(None, Decimal(1)) is None
     assert change_text(Decimal(1), None) is None

@@ -41,11 +41,11 @@ def spent(minutes: int, day: int, dollars: str, calls: int = 20, feature: str = 
     )
 
 
-def steady(dollars_per_hour: str, **values: str) -> list[SpendWindow]:
+def steady(dollars_per_hour: str) -> list[SpendWindow]:
     """Two weeks of the same spend every day, in both windows."""
     quarter = str(Decimal(dollars_per_hour) / 4)
     return [
-        spent(minutes, day, amount, **values)
+        spent(minutes, day, amount)
         for day in range(1, 15)
         for minutes, amount in ((15, quarter), (60, dollars_per_hour))
     ]
@@ -82,7 +82,7 @@ def test_a_fifth_failing_where_one_in_a_hundred_did_is_a_page() -> None:
     assert (breach.severity, breach.observed) == ("page", Decimal("0.2"))
     # (17 + 50 * 0.01) / (1680 + 50)
     assert breach.usual == Decimal("0.010116")
-    assert breach.against == "14 same slots (same hour of day), 14 days of history"
+    assert breach.against == "share in 14 same slots (same hour of day), 14 days of history"
 
 
 def test_two_calls_at_night_of_which_one_fails_are_quiet() -> None:

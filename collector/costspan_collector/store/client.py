@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
 from pydantic import TypeAdapter
 
 from costspan.errors import Rejected, Unavailable
@@ -63,7 +63,7 @@ class Store:
             msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
             raise Unavailable(msg) from error
         except ClickHouseError as error:
-            kind = Unavailable if _may_pass(error) else Rejected
+            kind = Rejected if _is_final(error) else Unavailable
             msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
             raise kind(msg) from error
 
@@ -186,17 +186,24 @@ def _held_by_another_process(path: Path) -> bool:
     return False
 
 
-_PASSING = (
-    "NOT_ENOUGH_SPACE",
-    "MEMORY_LIMIT",
-    "TOO_MANY_PARTS",
-    "TIMEOUT",
-    "TOO_MANY_SIMULTANEOUS",
+_FINAL = (
+    "ARGUMENT_OUT_OF_BOUND",
+    "CANNOT_CONVERT_TYPE",
+    "CANNOT_PARSE",
+    "DECIMAL_OVERFLOW",
+    "INCORRECT_DATA",
+    "NO_SUCH_COLUMN_IN_TABLE",
+    "READONLY",
+    "TOO_LARGE_STRING_SIZE",
+    "TYPE_MISMATCH",
+    "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    "VIOLATED_CONSTRAINT",
 )
 
 
-def _may_pass(error: ClickHouseError) -> bool:
-    return any(name in str(error) for name in _PASSING)
+def _is_final(error: ClickHouseError) -> bool:
+    """Return whether the rows or the handle are to blame; all else may pass, and loses no row."""
+    return isinstance(error, DataError) or any(name in str(error) for name in _FINAL)
 
 
 def _first_line(error: Exception) -> str:
@@ -211,9 +218,3 @@ def _without_password(url: str) -> str:
 @cache
 def _adapter(shape: type[Shape]) -> TypeAdapter[Shape]:
     return TypeAdapter(shape)
-
-
-def columns(rows: Iterable[Row], *names: str) -> dict[str, list[Any]]:
-    """Return `rows` turned on their side, for charts."""
-    kept = list(rows)
-    return {name: [getattr(row, name) for row in kept] for name in names}

@@ -33,6 +33,8 @@ RULES: tuple[Rule, ...] = ("errors", "latency", "spend")
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ALERT = TypeAdapter(Alert)
+_NEARLY = 0.8
+_OWNED = ("feature", "model", "team", "project", "")
 _one_at_a_time = Lock()
 """The scheduler's run and a person's must not both step the same alert."""
 
@@ -148,7 +150,8 @@ def _find(store: Store, breaches: list[Breach], until: datetime, basis: Basis) -
     """Make one finding of all breaches of a rule: the scope that shows it best leads."""
     if not breaches:
         return None
-    first, *others = sorted(breaches, key=lambda breach: breach.score, reverse=True)
+    first = _leader(breaches)
+    others = [breach for breach in breaches if breach is not first]
     explanation = _explain(store, first, until, basis)
     return found(
         first,
@@ -159,6 +162,13 @@ def _find(store: Store, breaches: list[Breach], until: datetime, basis: Basis) -
         until=until,
         slowness=_slowness(store, first, until, basis) if first.rule == "latency" else None,
     )
+
+
+def _leader(breaches: list[Breach]) -> Breach:
+    """Return the breach to lead with: of those that show it about as well, the one people own."""
+    best = max(breach.score for breach in breaches)
+    near = [breach for breach in breaches if breach.score >= _NEARLY * best]
+    return min(near, key=lambda breach: (_OWNED.index(breach.scope.dimension), -breach.score))
 
 
 def _explain(store: Store, breach: Breach, until: datetime, basis: Basis) -> Explanation:

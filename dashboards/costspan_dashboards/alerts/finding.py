@@ -80,11 +80,11 @@ def found(
 ) -> Finding:
     """Put a breach, its cause and its evidence into words."""
     title = _headline(breach, slowness)
-    window = f"window: the {breach.window_minutes} minutes up to {until:%H:%M} UTC"
     facts = [
-        f"{title} ({window}; usual: {breach.against}).",
+        f"Seen in the {breach.window_minutes} minutes up to {until:%H:%M} UTC.",
+        f"Usual is the {breach.against}.",
         *_waiting(breach),
-        *_cause(breach, explanation.contributors),
+        *_cause(breach, explanation),
     ]
     if others:
         named = ", ".join(str(other.scope) for other in others[:5])
@@ -139,15 +139,21 @@ def _waiting(breach: Breach) -> list[str]:
     return [f"That is {a_minute:.1f} {kind} calls a minute."]
 
 
-def _cause(breach: Breach, contributors: tuple[Contributor, ...]) -> list[str]:
-    if not contributors:
-        return ["No single cause: it is spread over everything."]
+def _cause(breach: Breach, explanation: Explanation) -> list[str]:
+    if not explanation.contributors:
+        kind = dict(explanation.shared).get("error_type")
+        besides = f", nearly all of it error_type={kind}" if kind else ""
+        return [f"No single cause: it is spread over everything{besides}."]
     kind = {"errors": "failures", "latency": "slow calls", "spend": "dollars"}[breach.rule]
     lines: list[str] = []
-    for place, one in enumerate(contributors):
+    for place, one in enumerate(explanation.contributors):
         all_of_it = " & ".join(f"{name}={value}" for name, value in one.also)
         besides = f" (nearly all of it {all_of_it})" if all_of_it else ""
-        lead = f"{one.share:.0%} of the excess {kind} is" if not place else f"{one.share:.0%} is"
+        lead = (
+            f"{_whole_percent(one.share)} of the excess {kind} is"
+            if not place
+            else f"{_whole_percent(one.share)} is"
+        )
         lines.append(f"{lead} {one}{besides}.")
     return lines
 
@@ -167,3 +173,7 @@ def _link(breach: Breach, contributors: tuple[Contributor, ...]) -> str:
 
 def _percent(share: Decimal) -> str:
     return f"{share * 100:.1f} %"
+
+
+def _whole_percent(share: float) -> str:
+    return f"{share * 100:.0f} %"

@@ -32,6 +32,10 @@ _PRIOR_CALLS = 50
 """A share seen on few calls is pulled to its parent's with the weight of that many calls."""
 _PRIOR_SHARE = 0.01
 _FAST_DAY_CALLS = 5
+_LEAST_SHIFT = 0.03
+"""Of the mean log latency between days that are alike."""
+_ENOUGH_DAYS = 3
+"""Fewer days say too little about how much days differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,8 @@ class SpendGates:
 
     z: float = 6.0
     min_ratio: Decimal = Decimal("1.8")
-    min_calls: int = 5
+    min_calls: float = 5
+    """As many calls of one price must carry the excess: one or two dear calls are no rate."""
     min_excess_usd_per_hour: Decimal = Decimal(3)
     page_excess_usd_per_hour: Decimal = Decimal(25)
 
@@ -181,7 +186,7 @@ class Breach:
     affected_calls: int
     """Failed, slow, or unpriced ones, as the rule has it."""
     score: float
-    """How surprising it is; comparable within a rule only."""
+    """How surprising it is, by the minute or the hour; comparable within a rule only."""
 
 
 def errors(
@@ -228,12 +233,12 @@ def errors(
                     observed=share,
                     usual=Decimal(str(round(usual, 6))),
                     unit="share",
-                    against=str(basis)
+                    against=f"share in {basis}"
                     if basis.seasonal
                     else f"objective {gates.success_objective:%}, {basis.history_hours} h of history",
                     calls=window.calls,
                     affected_calls=window.errors,
-                    score=surprise(window.errors, usual * window.calls),
+                    score=surprise(window.errors, usual * window.calls) / minutes,
                 )
             )
             break
@@ -416,14 +421,12 @@ def _slower(
 ) -> Breach | None:
     now = days.get(0)
     past = [days[day] for day in basis.days if day in days and days[day].calls >= _FAST_DAY_CALLS]
-    if now is None or now.calls < gates.min_calls or not past:
+    if now is None or now.calls < gates.min_calls or len(past) < _ENOUGH_DAYS:
         return None
     means = [day.mean for day in past]
     centre = sum(means) / len(means)
-    between = sum((mean - centre) ** 2 for mean in means) / max(1, len(means) - 1)
-    # Two days say little about how much days differ.
-    least = 0.03 if len(means) >= 3 else 0.1
-    noise = max(between, least**2) * (1 + 1 / len(means))
+    between = sum((mean - centre) ** 2 for mean in means) / (len(means) - 1)
+    noise = max(between, _LEAST_SHIFT**2) * (1 + 1 / len(means))
     within = max(now.squares / now.calls - now.mean**2, 0.0) / now.calls
     ratio = math.exp(now.mean - centre)
     shifted = (now.mean - centre) / math.sqrt(noise + within) > gates.z and ratio >= gates.min_ratio
@@ -441,10 +444,10 @@ def _slower(
         observed=Decimal(str(round(ratio, 3))),
         usual=Decimal(1),
         unit="times_usual",
-        against=str(basis),
+        against=f"mean of {basis}",
         calls=now.calls,
         affected_calls=now.slow_calls,
-        score=surprise(now.slow_calls, usual_slow * now.calls),
+        score=surprise(now.slow_calls, usual_slow * now.calls) / minutes,
     )
 
 
@@ -461,6 +464,13 @@ class _Rate:
     spread: float
     calls: int
     unpriced_calls: int
+    by_one_call: float
+    """The root of the sum of squared costs: n calls of one price c give c times the root of n."""
+
+    @property
+    def like_calls(self) -> float:
+        """By how many calls of one price the excess is carried."""
+        return (float(self.excess) / self.by_one_call) ** 2 if self.by_one_call else 0.0
 
     @property
     def excess(self) -> Decimal:
@@ -483,7 +493,7 @@ def _spend_rate(
     squares = sum(days[day].sum_squared_cost for day in basis.days if day in days)
     # Few and dear calls scatter by themselves: the standard deviation of a compound Poisson sum.
     by_chance = math.sqrt(squares / len(past)) * float(per_hour)
-    floor = 0.1 if len(past) >= 3 else 0.5
+    floor = 0.1 if len(past) >= _ENOUGH_DAYS else 0.5
     return _Rate(
         observed=now.cost_usd * per_hour if now else Decimal(0),
         usual=usual,
@@ -495,6 +505,7 @@ def _spend_rate(
         ),
         calls=now.calls if now else 0,
         unpriced_calls=now.unpriced_calls if now else 0,
+        by_one_call=math.sqrt(now.sum_squared_cost) * float(per_hour) if now else 0.0,
     )
 
 
@@ -502,8 +513,8 @@ def _too_much(rate: _Rate, basis: Basis, gates: SpendGates) -> bool:
     # A history shorter than a week may have seen a weekend only: Monday is no anomaly.
     least_ratio = gates.min_ratio if basis.whole_week else 2 * gates.min_ratio
     return (
-        rate.calls >= gates.min_calls
-        and rate.excess >= gates.min_excess_usd_per_hour
+        rate.excess >= gates.min_excess_usd_per_hour
+        and rate.like_calls >= gates.min_calls
         and rate.ratio >= least_ratio
         and float(rate.excess) > gates.z * rate.spread
     )

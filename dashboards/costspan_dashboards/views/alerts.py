@@ -1,7 +1,7 @@
 """Alerts: what is wrong now and why, what happened lately, and who was told."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
@@ -27,7 +27,7 @@ from costspan_dashboards.figures import (
 )
 from costspan_dashboards.filters import TimeRange
 
-_BADGES = {"page": ("Page", "red"), "ticket": ("Ticket", "orange")}
+_SILENT = timedelta(minutes=10)
 _RULES = (
     "Three rules look at all calls and at every feature, model, team and project: **errors** "
     "(share of failed calls), **latency** (like for like, and the slow tail) and **spend** (USD an "
@@ -65,6 +65,12 @@ def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
             "Alerts were never evaluated: `costspan serve` does it every minute.",
             icon=":material/schedule:",
         )
+    elif now - last.ended_at > _SILENT:
+        st.error(
+            f"Alerts were last evaluated {age_text(last.ended_at, now)}: what is below is old. "
+            "Check that `costspan serve` runs.",
+            icon=":material/error:",
+        )
     elif last.status == "ok":
         st.caption(f"Last evaluated {age_text(last.ended_at, now)}: {escaped(last.detail)}.")
     else:
@@ -77,10 +83,9 @@ def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
 def _card(alert: Alert, now: datetime) -> None:
     found = alert.finding
     with st.container(border=True):
-        name, colour = _BADGES[found.severity]
         badges, since = st.columns([3, 2], vertical_alignment="center")
         with badges, st.container(horizontal=True):
-            st.badge(name, color=colour)
+            st.badge(found.severity, color="red" if found.severity == "page" else "orange")
             st.badge(found.rule, color="blue")
             st.badge(alert.state, color="gray")
         since.markdown(f"since {time_text(found.since)} ({age_text(found.since, now)})")

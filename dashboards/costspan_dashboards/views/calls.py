@@ -57,7 +57,7 @@ def _close() -> None:
 
 def _choice(label: str, name: str, options: Sequence[str]) -> str:
     """Draw a choice that is in the URL, also while a call is open and the choice is not drawn."""
-    wanted = st.query_params.get(name)
+    wanted = st.query_params.get(name, "")
 
     def keep() -> None:
         st.query_params[name] = st.session_state[name]
@@ -106,6 +106,7 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
             "input tokens": st.column_config.NumberColumn(format="localized"),
             "output tokens": st.column_config.NumberColumn(format="localized"),
             "ms": st.column_config.NumberColumn(format="localized"),
+            "outcome": st.column_config.TextColumn(width="medium"),
         },
     )
 
@@ -124,7 +125,6 @@ def _row(call: ListedCall) -> dict[str, object]:
         "model": call.model,
         "team": call.team,
         "feature": call.feature,
-        "project": call.project,
         "outcome": _outcome(call),
         "ms": round(call.duration_us / 1000),
         "retries": call.retries,
@@ -134,6 +134,7 @@ def _row(call: ListedCall) -> dict[str, object]:
         "price": call.price_status,
         "service": call.service_name,
         "api": call.api_type,
+        "project": call.project,
     }
 
 

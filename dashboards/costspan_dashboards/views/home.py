@@ -29,6 +29,7 @@ from costspan_dashboards.queries import Extent, Overview, extent, last_runs, ove
 
 _STALE = timedelta(minutes=15)
 _MOVERS = 5
+_ALERTS = 3
 
 
 def draw(store: Store, filters: Filters, now: datetime) -> None:
@@ -105,7 +106,7 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
     with second:
         _spend("Spend in this range", current, before, "than the period before")
     with third, st.container(border=True, height="stretch"):
-        _alerts(store)
+        _alerts(store, now)
         _reconciled(store, now)
     calls, errors, latency = st.columns(3)
     more_calls = change_text(current.calls, before and before.calls)
@@ -166,15 +167,19 @@ def _points(now: Overview, before: Overview | None) -> str | None:
     return f"{share * 100:+.1f} points"
 
 
-def _alerts(store: Store) -> None:
+def _alerts(store: Store, now: datetime) -> None:
     firing = open_alerts(store)
     if not firing:
         st.markdown(":material/check_circle: **No open alert**")
         return
     st.markdown(
         f":red[:material/notifications_active:] **{len(firing)} open "
-        f"alert{'' if len(firing) == 1 else 's'}**: see the page Alerts"
+        f"alert{'' if len(firing) == 1 else 's'}**, explained on the page Alerts"
     )
+    for alert in firing[:_ALERTS]:
+        st.caption(f"{escaped(alert.finding.title)}, {age_text(alert.finding.since, now)}")
+    if len(firing) > _ALERTS:
+        st.caption(f"and {len(firing) - _ALERTS} more")
 
 
 def _reconciled(store: Store, now: datetime) -> None:

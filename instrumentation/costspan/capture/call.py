@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import time
 import weakref
 from collections.abc import Mapping
@@ -365,6 +366,17 @@ def end_all() -> None:
     for call in list(_pending_calls):
         call.abandoned()
     end_late()
+
+
+def _leave_to_parent() -> None:
+    """Forget, in a forked child, the calls that the parent is making and will end."""
+    for call in list(_pending_calls):
+        call._take()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    _pending_calls.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _inside_telemetry() -> bool:

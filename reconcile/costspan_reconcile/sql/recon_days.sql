@@ -7,14 +7,14 @@ SELECT
     reason,
     billed_usd,
     days.estimated_usd AS estimated_usd,
-    parts.coverage_usd AS coverage_usd,
-    parts.metering_usd AS metering_usd,
-    parts.rate_usd AS rate_usd,
-    parts.unsplit_usd AS unsplit_usd,
-    parts.captured_usd AS captured_usd,
+    if(billed_usd IS NULL, NULL, parts.coverage_usd) AS coverage_usd,
+    if(billed_usd IS NULL, NULL, parts.metering_usd) AS metering_usd,
+    if(billed_usd IS NULL, NULL, parts.rate_usd) AS rate_usd,
+    if(billed_usd IS NULL, NULL, parts.unsplit_usd) AS unsplit_usd,
+    if(billed_usd IS NULL, NULL, parts.captured_usd) AS captured_usd,
     calls,
     unpriced_calls,
-    read.read_at AS read_at
+    if(read.day = days.day, toNullable(read.read_at), NULL) AS read_at
 FROM
 (
     SELECT day, day_state, verdict, reason, billed_usd, estimated_usd, calls, unpriced_calls
@@ -42,4 +42,3 @@ LEFT JOIN
     GROUP BY day
 ) AS read ON read.day = days.day
 ORDER BY day DESC
-SETTINGS join_use_nulls = 1

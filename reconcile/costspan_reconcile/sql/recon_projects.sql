@@ -3,13 +3,13 @@
 SELECT
     project,
     names.name AS name,
-    sum(billed_usd) AS billed_usd,
-    sum(ifNull(estimated_usd, 0)) AS estimated_usd,
-    sum(ifNull(coverage_usd, 0)) AS coverage_usd,
-    sum(ifNull(metering_usd, 0)) AS metering_usd,
-    sum(ifNull(rate_usd, 0)) AS rate_usd,
-    sum(ifNull(unsplit_usd, 0)) AS unsplit_usd,
-    sumIf(least(ifNull(estimated_usd, 0), billed_usd), billed_usd > 0) AS captured_usd
+    sum(lines.billed_usd) AS billed_usd,
+    sum(ifNull(lines.estimated_usd, 0)) AS estimated_usd,
+    sum(ifNull(lines.coverage_usd, 0)) AS coverage_usd,
+    sum(ifNull(lines.metering_usd, 0)) AS metering_usd,
+    sum(ifNull(lines.rate_usd, 0)) AS rate_usd,
+    sum(ifNull(lines.unsplit_usd, 0)) AS unsplit_usd,
+    sumIf(least(ifNull(lines.estimated_usd, 0), lines.billed_usd), lines.billed_usd > 0) AS captured_usd
 FROM current_recon_lines AS lines
 LEFT JOIN
 (

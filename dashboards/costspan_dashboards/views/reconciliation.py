@@ -1,0 +1,339 @@
+"""Reconciliation: what OpenAI billed against what the spans say, and where the difference is."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
+
+import altair as alt
+import streamlit as st
+
+from costspan_collector.settings import read_settings
+from costspan_collector.store import Store
+from costspan_dashboards.breakdown import csv_text
+from costspan_dashboards.charts import PALETTE
+from costspan_dashboards.figures import (
+    UNKNOWN,
+    age_text,
+    count_text,
+    escaped,
+    percent_text,
+    time_text,
+    usd_text,
+)
+from costspan_dashboards.filters import TimeRange
+from costspan_reconcile.queries import (
+    ClassRow,
+    DayRow,
+    LineRow,
+    UninstrumentedKey,
+    recon_classes,
+    recon_days,
+    recon_line_items,
+    recon_lines,
+    recon_projects,
+    uninstrumented_keys,
+)
+from costspan_reconcile.settings import MISSING_ADMIN_KEY, Reconcile
+
+_EXACT = Context(prec=76)
+_MOST_LINES = 2000
+_MEANING = {
+    "UNINSTRUMENTED_KEY": "billed to a key that no span carries",
+    "SERVICE_FEE": "storage, searches and other fees that are not tokens",
+    "PLATFORM_SURFACE": "used through evals or another page of the platform",
+    "MISSING_SPANS": "tokens that OpenAI counted and no span reported",
+    "SURPLUS_SPANS": "tokens in spans that OpenAI did not count",
+    "UNPRICED_CALLS": "calls that were seen and have no price",
+    "METERING": "the bill counts other tokens than OpenAI's Usage endpoint",
+    "RATE": "the bill has another price than the price book",
+    "UNSPLIT": "a quantity or a price is missing, the cause cannot be told apart",
+    "UNCLASSIFIED": "line items that are not understood",
+    "AWAITING_PROVIDER": "used, and not on the bill yet",
+}
+
+
+def draw(store: Store, range: TimeRange) -> None:
+    """Draw the page."""
+    since, until = _days(range)
+    days = recon_days(store, since, until)
+    if not days:
+        _nothing_yet(store, since, until)
+        return
+    now = datetime.now(UTC)
+    closed = [day for day in days if day.day_state != "OPEN"]
+    classes = recon_classes(store, since, until)
+    _as_of(days, now)
+    _figures(closed)
+    _troubles(days)
+    _uninstrumented(uninstrumented_keys(store, since, until))
+    _classes(classes, {day.day for day in closed})
+    _by_day(days)
+    _by_project(store, since, until)
+    _by_line_item(store, since, until)
+    _lines(recon_lines(store, since, until, _MOST_LINES), since, until)
+
+
+def _days(range: TimeRange) -> tuple[date, date]:
+    """Return the UTC days that the range touches: the bill knows no smaller unit."""
+    last = (range.until - timedelta(microseconds=1)).astimezone(UTC).date()
+    return range.since.astimezone(UTC).date(), last + timedelta(days=1)
+
+
+def _nothing_yet(store: Store, since: date, until: date) -> None:
+    ever = recon_days(store, date(2020, 1, 1), date(2100, 1, 1))
+    if ever:
+        first, last = ever[-1].day, ever[0].day
+        st.info(
+            f"Nothing is reconciled from {since} to {until - timedelta(days=1)} (UTC days); there "
+            f"are days from {first} to {last}. Choose another range above."
+        )
+        return
+    st.header("Nothing is reconciled yet")
+    st.markdown(
+        "All costs on the other pages are estimates. To hold them against the bill, give the "
+        "server an **organization admin key** with read-only permission and start it again:"
+    )
+    st.code("export OPENAI_ADMIN_KEY=sk-admin-...\ncostspan serve", language="bash")
+    st.markdown(
+        "An owner of the organization makes one under *Settings, Admin keys*. It is read from the "
+        "environment, used for the Costs, Usage and Projects endpoints, and never stored or shown."
+    )
+    if read_settings(Reconcile).admin_key is None:
+        st.caption(escaped(MISSING_ADMIN_KEY))
+    else:
+        st.caption(
+            "A key is set: the first reading runs when the server starts and may take a minute."
+        )
+
+
+def _as_of(days: Sequence[DayRow], now: datetime) -> None:
+    states = {
+        state: sum(day.day_state == state for day in days)
+        for state in ("FINAL", "PROVISIONAL", "OPEN")
+    }
+    read = [day.read_at for day in days if day.read_at is not None]
+    oldest = (
+        f"Bill read {age_text(max(read), now)}, {time_text(max(read))}"
+        if read
+        else "Bill never read"
+    )
+    st.caption(
+        f"{oldest}. Days are UTC: {states['FINAL']} final, {states['PROVISIONAL']} provisional, "
+        f"{states['OPEN']} open (in no figure below but the tables). "
+        "Final means more than 72 hours old and unchanged for 24."
+    )
+
+
+def _figures(closed: Sequence[DayRow]) -> None:
+    known = [day for day in closed if day.billed_usd is not None]
+    billed = _sum(day.billed_usd for day in known)
+    estimated = _sum(day.estimated_usd for day in known)
+    captured = _sum(day.captured_usd for day in known)
+    unpriced = sum(day.unpriced_calls for day in closed)
+    first, second, third, fourth = st.columns(4)
+    first.metric("Billed, USD", usd_text(billed))
+    second.metric("Estimated, USD", usd_text(estimated))
+    third.metric("Difference, USD", usd_text(_EXACT.subtract(billed, estimated)))
+    fourth.metric(
+        "Capture rate",
+        percent_text(captured, billed),
+        help="Of the billed dollars, those that spans account for, line by line.",
+    )
+    if unpriced:
+        st.caption(f"+ {count_text(unpriced)} calls without a price, in no estimate.")
+
+
+def _troubles(days: Sequence[DayRow]) -> None:
+    reasons: dict[str, list[date]] = {}
+    for day in days:
+        if day.reason:
+            reasons.setdefault(day.reason, []).append(day.day)
+    for reason, of in reasons.items():
+        which = f"{min(of)}" if len(of) == 1 else f"{len(of)} days from {min(of)} to {max(of)}"
+        st.error(f"{which}: {escaped(reason)}.", icon=":material/block:")
+
+
+def _uninstrumented(keys: Sequence[UninstrumentedKey]) -> None:
+    for key in keys:
+        name = (
+            f"**{escaped(key.key_name)}** ({escaped(key.api_key_id)})"
+            if key.key_name
+            else escaped(key.api_key_id)
+        )
+        project = escaped(key.project_name or key.project)
+        st.warning(
+            f"Key {name} in project {project} was billed **{escaped(usd_text(key.amount_usd))}** "
+            f"from {key.first_day} to {key.last_day}, and no span carries it. "
+            "Add `import costspan.auto` to the program that uses it.",
+            icon=":material/key_off:",
+        )
+
+
+def _classes(classes: Sequence[ClassRow], closed: set[date]) -> None:
+    totals: dict[str, Decimal] = {}
+    for row in classes:
+        if row.day in closed:
+            totals[row.cause] = _EXACT.add(totals.get(row.cause, Decimal(0)), row.amount_usd)
+    st.subheader("Where the difference is, closed days, USD")
+    if not totals:
+        st.success(
+            "Billed and estimated are equal to the last digit.", icon=":material/check_circle:"
+        )
+        return
+    order = sorted(totals, key=lambda cause: -abs(totals[cause]))
+    chart, table = st.columns([2, 3])
+    chart.altair_chart(_class_chart(totals, order))
+    table.dataframe(
+        [
+            {
+                "class": cause,
+                "billed - estimated": usd_text(totals[cause]),
+                "what it is": _MEANING.get(cause, ""),
+            }
+            for cause in order
+        ],
+        hide_index=True,
+    )
+    table.caption("Every dollar of billed less estimated is in exactly one class.")
+
+
+def _class_chart(totals: Mapping[str, Decimal], order: Sequence[str]) -> alt.Chart:
+    rows: list[Mapping[str, object]] = [
+        {"class": cause, "usd": float(totals[cause]), "label": usd_text(totals[cause])}
+        for cause in order
+    ]
+    return (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar(color=PALETTE[0])
+        .encode(
+            x=alt.X("usd:Q").title("billed - estimated, USD").axis(format="$,~f"),
+            y=alt.Y("class:N").sort(list(order)).title(None).axis(labelLimit=200),
+            tooltip=[alt.Tooltip("class:N"), alt.Tooltip("label:N", title="USD")],
+        )
+        .properties(height=36 * len(rows) + 60)
+    )
+
+
+def _by_day(days: Sequence[DayRow]) -> None:
+    st.subheader("By day (UTC), USD")
+    st.dataframe(
+        [
+            {
+                "day": day.day.isoformat(),
+                "state": day.day_state.lower(),
+                "verdict": day.verdict.lower(),
+                "billed": usd_text(day.billed_usd),
+                "estimated": usd_text(day.estimated_usd),
+                "difference": _difference(day.billed_usd, day.estimated_usd),
+                "coverage": usd_text(day.coverage_usd),
+                "metering": usd_text(day.metering_usd),
+                "rate": usd_text(day.rate_usd),
+                "unsplit": usd_text(day.unsplit_usd),
+                "calls": count_text(day.calls),
+                "unpriced calls": count_text(day.unpriced_calls),
+                "bill read": time_text(day.read_at) if day.read_at else "never",
+            }
+            for day in days
+        ],
+        hide_index=True,
+    )
+    st.caption(
+        "Difference = coverage (tokens without a span) + metering (the bill counts other than "
+        "Usage) + rate (another price) + unsplit (cannot be told apart), to the last digit."
+    )
+
+
+def _by_project(store: Store, since: date, until: date) -> None:
+    st.subheader("By project, closed days, USD")
+    st.dataframe(
+        [
+            {
+                "project": f"{row.name} ({row.project})" if row.name else row.project or "(none)",
+                "billed": usd_text(row.billed_usd),
+                "estimated": usd_text(row.estimated_usd),
+                "difference": _difference(row.billed_usd, row.estimated_usd),
+                "capture rate": percent_text(row.captured_usd, row.billed_usd),
+                "coverage": usd_text(row.coverage_usd),
+                "metering": usd_text(row.metering_usd),
+                "rate": usd_text(row.rate_usd),
+                "unsplit": usd_text(row.unsplit_usd),
+            }
+            for row in recon_projects(store, since, until)
+        ],
+        hide_index=True,
+    )
+
+
+def _by_line_item(store: Store, since: date, until: date) -> None:
+    st.subheader("By line item, closed days, USD")
+    st.dataframe(
+        [
+            {
+                "line item": row.line_item,
+                "billed": usd_text(row.billed_usd),
+                "estimated": usd_text(row.estimated_usd),
+                "difference": _difference(row.billed_usd, row.estimated_usd),
+                "coverage": usd_text(row.coverage_usd),
+                "metering": usd_text(row.metering_usd),
+                "rate": usd_text(row.rate_usd),
+                "unsplit": usd_text(row.unsplit_usd),
+                "class": ", ".join(row.causes),
+            }
+            for row in recon_line_items(store, since, until)
+        ],
+        hide_index=True,
+    )
+
+
+def _lines(lines: Sequence[LineRow], since: date, until: date) -> None:
+    with st.expander("Every day, project, key and line item, largest difference first"):
+        st.dataframe(
+            [
+                {
+                    "day": line.day.isoformat(),
+                    "state": line.day_state.lower(),
+                    "project": line.project or "(none)",
+                    "key": line.key_name or line.api_key_id or "(not known)",
+                    "line item": line.line_item,
+                    "billed": usd_text(line.billed_usd),
+                    "estimated": usd_text(line.estimated_usd),
+                    "billed quantity": _quantity(line.billed_quantity),
+                    "usage": _quantity(line.usage_quantity),
+                    "spans": _quantity(line.estimated_quantity),
+                    "class": line.cause,
+                    "verdict": line.verdict.lower(),
+                    "match": line.match_level,
+                    "why": line.explanation,
+                }
+                for line in lines
+            ],
+            hide_index=True,
+        )
+        if len(lines) == _MOST_LINES:
+            st.caption(f"The {_MOST_LINES:,} largest; choose fewer days for the rest.")
+    st.download_button(
+        "Lines as CSV, every digit",
+        csv_text([field.name for field in fields(LineRow)], [astuple(line) for line in lines]),
+        file_name=f"costspan-reconciliation-{since}-{until - timedelta(days=1)}.csv",
+        mime="text/csv",
+        on_click="ignore",
+        disabled=not lines,
+    )
+
+
+def _difference(billed: Decimal | None, estimated: Decimal | None) -> str:
+    if billed is None or estimated is None:
+        return UNKNOWN
+    return usd_text(_EXACT.subtract(billed, estimated))
+
+
+def _quantity(quantity: Decimal | None) -> str:
+    return UNKNOWN if quantity is None else f"{quantity.normalize(_EXACT):,f}"
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal:
+    total = Decimal(0)
+    for amount in amounts:
+        total = _EXACT.add(total, amount or Decimal(0))
+    return total
