@@ -5,6 +5,7 @@ Its folder joins `sys.path` while it runs, so everything is imported by its full
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import streamlit as st
 
@@ -15,10 +16,13 @@ from costspan_dashboards.figures import escaped
 from costspan_dashboards.filter_bar import filter_bar
 from costspan_dashboards.views import alerts, calls, home, reconciliation, spend
 
+_ICON = str(files("costspan_dashboards").joinpath("icon.svg"))
+"""A file of ours: the browser would fetch a named icon from another host."""
+
 
 def main() -> None:
     """Draw the page that the URL names."""
-    st.set_page_config(page_title="costspan", page_icon=":material/payments:", layout="wide")
+    st.set_page_config(page_title="costspan", page_icon=_ICON, layout="wide")
     now = datetime.now(UTC)
     pages: dict[str, Callable[[], None]] = {
         "Home": lambda: home.draw(store, filters, now),

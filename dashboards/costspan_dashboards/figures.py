@@ -90,9 +90,8 @@ def age_text(moment: datetime, now: datetime) -> str:
     return f"{seconds} s ago"
 
 
-def unpriced_text(calls: int, failed: int) -> str:
+def unpriced_text(calls: int) -> str:
     """Return the words that stand beside a total: what is not in it."""
     if not calls:
         return "every call has a price"
-    failed_text = f" ({failed:,} of them failed)" if failed else ""
-    return f"+ {calls:,} call{'' if calls == 1 else 's'} without a price{failed_text}"
+    return f"+ {calls:,} call{'' if calls == 1 else 's'} without a price"

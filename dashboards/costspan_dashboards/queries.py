@@ -20,7 +20,6 @@ class Overview:
     errors: int
     cost_usd: Decimal | None
     unpriced: int
-    unpriced_failed: int
     p95_us: int | None
 
     @property

@@ -7,12 +7,16 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from costspan.errors import CostspanError
 
-_MOST_DAYS = 60
+if TYPE_CHECKING:
+    from costspan_demo.world import World
+
+_FEWEST_DAYS, _MOST_DAYS = 2, 60
+"""A spike needs a day before to stand out from, and a bill a day that is closed."""
 
 
 def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its subparsers private
@@ -32,8 +36,8 @@ def add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type o
 
 
 def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_DAYS:
-        msg = f"{text!r} is no number of days from 1 to {_MOST_DAYS}"
+    if not text.isdecimal() or not _FEWEST_DAYS <= int(text) <= _MOST_DAYS:
+        msg = f"{text!r} is no number of days from {_FEWEST_DAYS} to {_MOST_DAYS}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 
@@ -68,7 +72,7 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _check(world: Any, started: float, *, as_json: bool) -> int:  # noqa: ANN401 - imported late
+def _check(world: "World", started: float, *, as_json: bool) -> int:
     from costspan_demo.proof import prove
 
     checks = prove(world)

@@ -35,7 +35,7 @@ _DIMENSIONS = 1536
 _REQUESTS_PER_MINUTE, _TOKENS_PER_MINUTE = 10_000, 2_000_000
 
 # Of 1000 request bodies: refused on every attempt, and refused on the first attempt only.
-_ALWAYS_REFUSED, _LIMITED_ONCE, _FAILED_ONCE = 20, 40, 40
+_ALWAYS_LIMITED, _LIMITED_ONCE, _FAILED_ONCE = 15, 40, 40
 
 _WORDS = [
     "the",
@@ -263,13 +263,13 @@ class Inference:
 def _failure(raw: bytes, attempt: str) -> Failure | None:
     """Return the failure planted for a body, the same in every run."""
     draw = int.from_bytes(hashlib.sha256(raw).digest()[:4]) % 1000
-    if draw < _ALWAYS_REFUSED:
-        return SERVER_ERROR
+    if draw < _ALWAYS_LIMITED:
+        return RATE_LIMITED
     if attempt != "0":
         return None
-    if draw < _ALWAYS_REFUSED + _LIMITED_ONCE:
+    if draw < _ALWAYS_LIMITED + _LIMITED_ONCE:
         return RATE_LIMITED
-    return SERVER_ERROR if draw < _ALWAYS_REFUSED + _LIMITED_ONCE + _FAILED_ONCE else None
+    return SERVER_ERROR if draw < _ALWAYS_LIMITED + _LIMITED_ONCE + _FAILED_ONCE else None
 
 
 def _texts(content: Any) -> list[str]:  # noqa: ANN401 - JSON

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import urlopen
 
 from pydantic import SecretStr
@@ -105,7 +106,7 @@ def running(*, port: int, days: int, seed: int, data: Path | None) -> Generator[
         openai = stack.enter_context(Child.start("local_openai", arguments, {}))
         openai_url = str(json.loads(openai.line())["url"])
         settings = Settings(
-            clickhouse=ClickHouse(url=f"chdb://{directory / 'store'}"),
+            clickhouse=ClickHouse(url=f"chdb://{quote(str(directory.absolute() / 'store'))}"),
             receiver=read_settings(Receiver, port=port),
             reconcile=Reconcile(
                 admin_key=SecretStr(who.admin_secret),

@@ -203,10 +203,8 @@ def day_verdict(state: DayState, lines: list[Explained]) -> Verdict:
         return Verdict.REVIEW
     if any(line.verdict is Verdict.AWAITING for line in lines):
         return Verdict.AWAITING
-    difference = sum((part.usd for part in parts), Fraction(0))
-    if _beyond(difference, billed, DAY_TOLERANCE_USD, DAY_TOLERANCE_SHARE):
-        return Verdict.EXPLAINED
-    return Verdict.MATCHED
+    known = any(line.verdict is Verdict.EXPLAINED for line in lines)
+    return Verdict.EXPLAINED if known else Verdict.MATCHED
 
 
 def _unit_price(line: Line, day: date, book: Book) -> Fraction | None:

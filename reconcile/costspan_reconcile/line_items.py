@@ -6,7 +6,7 @@
 
 What does not fit is unclassified: kept, shown in dollars, and never guessed at.
 
-Source: line items collected from the live service, reference costs_api.md 1.5 and 1.6.
+Source: line items that the live service sent, collected 2026-11; they are in tests/data/billing.
 """
 
 import re

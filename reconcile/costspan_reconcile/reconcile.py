@@ -186,13 +186,15 @@ def reconcile_days(
     components: list[ReconComponent] = []
     blocked = 0
     for day in days:
-        compared = _compare(facts, day, now, book)
-        blocked += compared.verdict is Verdict.BLOCKED
-        if before.get(day) == compared.inputs_sha256:
+        gathered = _gather(facts, day, now)
+        blocked += gathered.blocked
+        inputs = gathered.sha256(book)
+        if before.get(day) == inputs:
             continue
-        runs.append(_run(run_id, day, now, book, compared))
-        for line in compared.lines:
-            lines.append(_line(run_id, day, compared.around.state, line))
+        explained = _explained(gathered, book)
+        runs.append(_run(run_id, gathered, explained, now, book, inputs))
+        for line in explained:
+            lines.append(_line(run_id, day, gathered.around.state, line))
             components += _components(run_id, day, line)
     store.insert("recon_lines", lines)
     store.insert("recon_components", components)
@@ -237,20 +239,37 @@ def _read(store: Store, since: date, until: date) -> _Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class _Day:
+    """What the result of a day depends on."""
+
+    day: date
     around: Surroundings
-    lines: Sequence[Explained]
-    verdict: Verdict
-    reason: str
-    billed: Fraction | None
-    estimated: Fraction
-    costs: Reading | None
-    usage: tuple[Reading, ...]
+    good: Reading | None
+    """The newest reading of the bill that can be used."""
+    bill: Sequence[BilledLine]
+    usage: Sequence[Reading]
+    counts: Sequence[ProviderUsage]
+    spans: Sequence[Estimated]
     calls: _Calls
-    inputs_sha256: str
+    blocked: bool
+    reason: str
+
+    def sha256(self, book: Book) -> str:
+        """Return the hash of everything here, whose order is fixed."""
+        inputs = (
+            (book.version, GRAMMAR, self.blocked, self.reason, self.calls),
+            (self.around.state, self.around.settled, self.good and self.good.grouped_by),
+            [reading.content_sha256 for reading in self.usage],
+            self.good and self.good.content_sha256,
+            self.spans,
+            sorted(self.around.instrumented),
+            sorted(self.around.unnamed.items()),
+            sorted(self.around.key_names.items()),
+        )
+        return hashlib.sha256(repr(inputs).encode()).hexdigest()
 
 
-def _compare(facts: _Facts, day: date, now: datetime, book: Book) -> _Compared:
+def _gather(facts: _Facts, day: date, now: datetime) -> _Day:
     costs = facts.readings[COSTS, day]
     good = [reading for reading in costs if reading.status == "ok"]
     usage = [
@@ -258,58 +277,49 @@ def _compare(facts: _Facts, day: date, now: datetime, book: Book) -> _Compared:
         for (source, of), readings in sorted(facts.readings.items())
         if of == day and source != COSTS and readings[-1].status == "ok"
     ]
+    sources = {reading.source for reading in usage}
     state, settled = day_state(
         day, now, [(reading.fetched_at, reading.content_sha256) for reading in good]
     )
-    around = _surroundings(facts, day, state, settled=settled)
-    spans = [_estimated(row, facts.keys) for row in facts.estimates.get(day, ())]
-    verdict, reason = _standing(costs, good)
-    lines: list[Explained] = []
-    if good:
-        sources = {reading.source for reading in usage}
-        matched = match(
-            [_billed(line) for line in facts.bill.get(day, ())],
-            spans,
-            [_counted(row) for row in facts.usage.get(day, ()) if row.source in sources],
-            keyed="api_key_id" in good[-1].grouped_by,
-        )
-        lines = [explain(line, around, book) for line in matched]
-        verdict = verdict or day_verdict(state, lines)
-    inputs = (
-        (state, settled, verdict, reason, book.version, GRAMMAR),
-        [(reading.source, reading.content_sha256) for reading in (*good[-1:], *usage)],
-        good[-1].grouped_by if good else (),
-        spans,
-        sorted(around.instrumented),
-        sorted(around.unnamed.items()),
-        sorted(around.key_names.items()),
-    )
-    return _Compared(
-        around,
-        lines,
-        verdict or Verdict.BLOCKED,
-        reason,
-        sum((line.line.billed for line in lines), Fraction(0)) if good else None,
-        sum((row.usd or Fraction(0) for row in spans), Fraction(0)),
+    blocked, reason = _standing(costs, good)
+    return _Day(
+        day,
+        _surroundings(facts, day, state, settled=settled),
         good[-1] if good else None,
-        tuple(usage),
+        facts.bill.get(day, ()) if good else (),
+        usage,
+        [row for row in facts.usage.get(day, ()) if row.source in sources],
+        [_estimated(row, facts.keys) for row in facts.estimates.get(day, ())],
         facts.calls.get(day, _Calls(day, 0, 0)),
-        hashlib.sha256(repr(inputs).encode()).hexdigest(),
+        blocked,
+        reason,
     )
 
 
-def _standing(costs: Sequence[Reading], good: Sequence[Reading]) -> tuple[Verdict | None, str]:
-    """Return BLOCKED where the newest answer cannot be used, and why the bill may be old."""
+def _explained(day: _Day, book: Book) -> list[Explained]:
+    """Return the lines of a day; none where there is no bill to compare with."""
+    if day.good is None:
+        return []
+    lines = match(
+        map(_billed, day.bill),
+        day.spans,
+        map(_counted, day.counts),
+        keyed="api_key_id" in day.good.grouped_by,
+    )
+    return [explain(line, day.around, book) for line in lines]
+
+
+def _standing(costs: Sequence[Reading], good: Sequence[Reading]) -> tuple[bool, str]:
+    """Return whether there is no answer to judge by, and why the bill may be old."""
     last = costs[-1]
     if last.status == "ok":
-        return None, ""
-    kept_since = (
+        return False, ""
+    earlier = (
         f"; the bill of {good[-1].fetched_at:%Y-%m-%d %H:%M} UTC is kept"
         if good
         else "; there is no earlier bill"
     )
-    blocked = last.status == "blocked" or not good
-    return (Verdict.BLOCKED if blocked else None), last.reason + kept_since
+    return last.status == "blocked" or not good, last.reason + earlier
 
 
 def _surroundings(facts: _Facts, day: date, state: DayState, *, settled: bool) -> Surroundings:
@@ -399,25 +409,34 @@ def _counted(row: ProviderUsage) -> Counted:
     return Counted(row.project, row.api_key_id, item, row.quantity)
 
 
-def _run(run_id: UUID, day: date, now: datetime, book: Book, compared: _Compared) -> ReconRun:
-    costs = compared.costs
+def _run(
+    run_id: UUID,
+    day: _Day,
+    lines: list[Explained],
+    now: datetime,
+    book: Book,
+    inputs_sha256: str,
+) -> ReconRun:
+    good, state = day.good, day.around.state
+    billed = sum((line.line.billed for line in lines), Fraction(0))
+    estimated = sum((row.usd or Fraction(0) for row in day.spans), Fraction(0))
     return ReconRun(
-        run_id,
-        day,
-        now,
-        compared.around.state,
-        compared.verdict,
-        compared.reason,
-        book.version,
-        GRAMMAR,
-        compared.inputs_sha256,
-        costs.fetch_id if costs else None,
-        costs.revision if costs else 0,
-        tuple(reading.fetch_id for reading in compared.usage),
-        None if compared.billed is None else kept(compared.billed),
-        kept(compared.estimated),
-        compared.calls.calls,
-        compared.calls.unpriced_calls,
+        run_id=run_id,
+        day=day.day,
+        run_at=now,
+        day_state=state,
+        verdict=Verdict.BLOCKED if day.blocked else day_verdict(state, lines),
+        reason=day.reason,
+        price_book=book.version,
+        grammar=GRAMMAR,
+        inputs_sha256=inputs_sha256,
+        costs_fetch_id=good.fetch_id if good else None,
+        costs_revision=good.revision if good else 0,
+        usage_fetch_ids=tuple(reading.fetch_id for reading in day.usage),
+        billed_usd=kept(billed) if good else None,
+        estimated_usd=kept(estimated),
+        calls=day.calls.calls,
+        unpriced_calls=day.calls.unpriced_calls,
     )
 
 

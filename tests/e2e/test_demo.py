@@ -98,7 +98,7 @@ def test_the_check_proves_every_call_and_every_digit(start: Start, tmp_path: Pat
 def test_a_signal_leaves_nothing_running_and_nothing_behind(
     start: Start, tmp_path: Path, signum: signal.Signals
 ) -> None:
-    process = start("--json", "--port=0", "--days=1")
+    process = start("--json", "--port=0", "--days=2")
     assert process.stdout is not None
     document = json.loads(process.stdout.readline())
     assert httpx2.get(f"{document['url']}/healthz").status_code == 200
@@ -111,7 +111,7 @@ def test_a_signal_leaves_nothing_running_and_nothing_behind(
 
 
 def test_children_end_when_the_demo_is_killed(start: Start) -> None:
-    process = start("--json", "--port=0", "--days=1")
+    process = start("--json", "--port=0", "--days=2")
     assert process.stdout is not None
     process.stdout.readline()
     children = _children(process)
@@ -123,7 +123,7 @@ def test_children_end_when_the_demo_is_killed(start: Start) -> None:
 def test_a_port_in_use_is_one_clear_line(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start(f"--port={port}", "--days=1")
+        process = start(f"--port={port}", "--days=2")
         out, err = process.communicate()
     assert process.returncode == 1
     assert out == ""

@@ -85,8 +85,11 @@ def unpriced(number: int, **changes: Any) -> Call:
 
 
 def failed(number: int, **changes: Any) -> Call:
-    return unpriced(
+    return call(
         number,
+        cost_usd=None,
+        cost_parts_usd={},
+        price_status="",
         status="error",
         error_type="429",
         error_code="rate_limit_exceeded",
@@ -165,7 +168,7 @@ def test_home_shows_spend_calls_errors_latency_and_what_has_no_price(
     assert shown["Calls in this range"] == "4"
     assert shown["Share of calls that failed"] == "25.0 %"
     assert shown["p95 latency of calls that worked"] == "1.50 s"
-    assert r"\+ 2 calls without a price \(1 of them failed\)" in said(app)
+    assert r"\+ 1 call without a price" in said(app)
     assert "No open alert" in said(app)
     assert "Not reconciled yet" in said(app)
 
@@ -333,7 +336,7 @@ def test_calls_are_listed_newest_or_most_expensive_first_failed_or_unpriced_only
     assert listed() == [1, 2, 3, 4]
     assert listed(order="cost") == [2, 1, 3, 4]
     assert listed(only="errors") == [4]
-    assert listed(only="unpriced") == [3, 4]
+    assert listed(only="unpriced") == [3]
     assert listed(most=1) == [1]
 
 

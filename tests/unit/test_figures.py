@@ -62,8 +62,8 @@ def test_a_small_share_is_not_shown_as_none() -> None:
 
 
 def test_calls_without_a_price_are_said_in_words() -> None:
-    assert unpriced_text(0, 0) == "every call has a price"
-    assert unpriced_text(12, 3) == "+ 12 calls without a price (3 of them failed)"
+    assert unpriced_text(0) == "every call has a price"
+    assert unpriced_text(12) == "+ 12 calls without a price"
 
 
 def test_what_an_app_sends_is_shown_as_text() -> None:

@@ -70,10 +70,10 @@ def test_a_tail_of_many_calls_is_quick_and_sums_to_one() -> None:
 
 def test_scatter_is_read_from_the_past_and_bounded() -> None:
     assert error_scatter(None) == pytest.approx(1 / 61)
-    # 100 slots of 10 calls of which 5 all fail: (k - n p)^2 sums to 5 * 90.25 * ... p = 0.05:
-    # 5 * 9.5^2 + 95 * 0.5^2 = 475; / (0.05 * 0.95) = 10000; (10000 - 1000) / 9000 = 1, cut to 0.05.
+    # 100 slots of 10 calls, in 5 of which all fail: p = 0.05; the squares of k - n p sum to
+    # 5 * 9.5^2 + 95 * 0.5^2 = 475; 475 / (0.05 * 0.95) = 10000; (10000 - 1000) / 9000 = 1.
     burst = ErrorHistory("", "", 100, 1000, 50, 10_000, 500, 500)
-    assert error_scatter(burst) == 0.05
+    assert error_scatter(burst) == 0.03
     assert error_scatter(PAST) == 0.005  # as coin flips: the least we believe
 
 

@@ -1,5 +1,6 @@
 """One evaluation: read, judge, step, keep, tell. The scheduler calls it; so can a person."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ RULES: tuple[Rule, ...] = ("errors", "latency", "spend")
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ALERT = TypeAdapter(Alert)
-_NEARLY = 0.8
+_NEARLY, _NEARLY_ALL = 0.8, 0.9
 _OWNED = ("feature", "model", "team", "project", "")
 _one_at_a_time = Lock()
 """The scheduler's run and a person's must not both step the same alert."""
@@ -165,10 +166,20 @@ def _find(store: Store, breaches: list[Breach], until: datetime, basis: Basis) -
 
 
 def _leader(breaches: list[Breach]) -> Breach:
-    """Return the breach to lead with: of those that show it about as well, the one people own."""
+    """Return the breach to lead with: of those that show it about as well, the one people own.
+
+    A scope that holds nearly all calls says no more than "all calls" does.
+    """
     best = max(breach.score for breach in breaches)
     near = [breach for breach in breaches if breach.score >= _NEARLY * best]
-    return min(near, key=lambda breach: (_OWNED.index(breach.scope.dimension), -breach.score))
+    whole = {breach.window_minutes: breach.calls for breach in near if not breach.scope.dimension}
+    narrow = [
+        breach
+        for breach in near
+        if not breach.scope.dimension
+        or breach.calls < _NEARLY_ALL * whole.get(breach.window_minutes, math.inf)
+    ]
+    return min(narrow, key=lambda breach: (_OWNED.index(breach.scope.dimension), -breach.score))
 
 
 def _explain(store: Store, breach: Breach, until: datetime, basis: Basis) -> Explanation:

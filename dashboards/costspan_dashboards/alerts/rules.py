@@ -26,7 +26,7 @@ SPEND_WINDOWS_MINUTES = (15, 60)
 _SLOTS_TO_TRUST = 20
 """Below that many slots of history the scatter of errors is taken from `_USUAL_SCATTER`."""
 _USUAL_SCATTER = 1 / 61
-_LEAST_SCATTER, _MOST_SCATTER = 0.005, 0.05
+_LEAST_SCATTER, _MOST_SCATTER = 0.005, 0.03
 """The upper bound keeps one outage in the history from hiding the next one."""
 _PRIOR_CALLS = 50
 """A share seen on few calls is pulled to its parent's with the weight of that many calls."""

@@ -28,6 +28,6 @@ WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:Dat
     AND (empty({models:Array(String)}) OR if(c.response_model = '', c.request_model, c.response_model) IN {models:Array(String)})
     AND (empty({projects:Array(String)}) OR c.project IN {projects:Array(String)})
     AND ({only:String} != 'errors' OR c.status = 'error')
-    AND ({only:String} != 'unpriced' OR c.cost_usd IS NULL)
+    AND ({only:String} != 'unpriced' OR c.unpriced)
 ORDER BY if({order:String} = 'cost', c.cost_usd, NULL) DESC NULLS LAST, c.started_at DESC, c.trace_id, c.span_id
 LIMIT {most:UInt32}

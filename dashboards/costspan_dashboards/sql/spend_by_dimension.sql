@@ -25,10 +25,10 @@ SELECT
         {by:String} = 'project', c.project,
         {by:String} = 'tier', c.response_tier,
         throwIf(true, 'by is none of model, team, feature, user, project, tier')::String)) AS value,
-    sum(c.cost_usd) AS cost_usd,
+    if(countIf(c.cost_usd IS NOT NULL) = 0 AND countIf(c.unpriced) > 0, NULL, sum(ifNull(c.cost_usd, 0))) AS cost_usd,
     toUInt64(sum(ifNull(c.input_tokens, 0)) + sum(ifNull(c.output_tokens, 0))) AS tokens,
     count() AS calls,
-    countIf(c.cost_usd IS NULL) AS unpriced
+    countIf(c.unpriced) AS unpriced
 FROM calls AS c FINAL
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
     AND (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})

@@ -87,7 +87,7 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
     st.markdown(
         f"**{min(len(rows), matching):,} of {matching:,} calls** · {range_text(filters.time)} · "
         f"all calls {escaped(usd_text(seen.spend_usd))} estimated, "
-        f"{unpriced_text(seen.unpriced, seen.unpriced_failed)} · as of {time_text(now)}"
+        f"{unpriced_text(seen.unpriced)} · as of {time_text(now)}"
     )
     st.caption("Click a call to open it.")
     st.dataframe(
@@ -184,7 +184,9 @@ def _summary(call: TracedCall) -> None:
     )
     figures[3].metric(
         "Tokens in / out",
-        f"{count_text(call.input_tokens)} / {count_text(call.output_tokens)}",
+        UNKNOWN
+        if call.input_tokens is None and call.output_tokens is None
+        else f"{count_text(call.input_tokens)} / {count_text(call.output_tokens)}",
         border=True,
     )
     figures[4].metric("Retries", count_text(call.retries), border=True)
@@ -210,7 +212,11 @@ def _meters(call: TracedCall) -> None:
     with cost:
         st.markdown("**Cost**, USD, estimated at list price, to the last digit")
         if call.cost_usd is None:
-            reason = call.price_status or "no reason came with the call"
+            reason = call.price_status or (
+                "the call failed and reported no usage"
+                if call.status == "error"
+                else "no reason came with the call"
+            )
             st.warning(f"No price: {escaped(reason)}")
         parts = [
             {"part": part, "USD": plain(amount)} for part, amount in call.cost_parts_usd.items()

@@ -151,7 +151,7 @@ def _spend(title: str, now: Overview, before: Overview | None, against: str) -> 
             delta_color="inverse",
             delta_description=_described(before, change, against),
         )
-        st.caption(escaped(unpriced_text(now.unpriced, now.unpriced_failed)))
+        st.caption(escaped(unpriced_text(now.unpriced)))
 
 
 def _described(before: Overview | None, change: str | None, words: str) -> str:
@@ -177,7 +177,7 @@ def _alerts(store: Store, now: datetime) -> None:
         f"alert{'' if len(firing) == 1 else 's'}**, explained on the page Alerts"
     )
     for alert in firing[:_ALERTS]:
-        st.caption(f"{escaped(alert.finding.title)}, {age_text(alert.finding.since, now)}")
+        st.caption(f"{escaped(alert.finding.title)}; began {age_text(alert.finding.since, now)}")
     if len(firing) > _ALERTS:
         st.caption(f"and {len(firing) - _ALERTS} more")
 

@@ -38,6 +38,7 @@ from costspan_reconcile.settings import MISSING_ADMIN_KEY, Reconcile
 
 _EXACT = Context(prec=76)
 _MOST_LINES = 2000
+_DAYS_AT_ONCE = 31
 _MEANING = {
     "UNINSTRUMENTED_KEY": "billed to a key that no span carries",
     "SERVICE_FEE": "storage, searches and other fees that are not tokens",
@@ -237,6 +238,7 @@ def _by_day(days: Sequence[DayRow]) -> None:
             for day in days
         ],
         hide_index=True,
+        height="content" if len(days) <= _DAYS_AT_ONCE else "auto",
     )
     st.caption(
         "Difference = coverage (tokens without a span) + metering (the bill counts other than "
@@ -278,7 +280,7 @@ def _by_line_item(store: Store, since: date, until: date) -> None:
                 "metering": usd_text(row.metering_usd),
                 "rate": usd_text(row.rate_usd),
                 "unsplit": usd_text(row.unsplit_usd),
-                "class": ", ".join(row.causes),
+                "class": ", ".join(sorted({*row.causes} - {"MATCHED"}) or ["MATCHED"]),
             }
             for row in recon_line_items(store, since, until)
         ],

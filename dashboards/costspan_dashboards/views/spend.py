@@ -71,7 +71,7 @@ def _headline(
         words = f"**{count_text(found.tokens)}** tokens"
     st.markdown(
         f"#### {words} \n{range_text(filters.time)} · {seen.calls:,} calls · "
-        f"{unpriced_text(seen.unpriced, seen.unpriced_failed)} · as of {time_text(now)}"
+        f"{unpriced_text(seen.unpriced)} · as of {time_text(now)}"
     )
 
 

@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS calls
     price_status           LowCardinality(String)                           CODEC(ZSTD(1)),
     price_book             LowCardinality(String)                           CODEC(ZSTD(1)),
     price_path             LowCardinality(String)                           CODEC(ZSTD(1)),
+    -- What a total lacks. An answer of 4xx or 5xx is not billed and comes without a price status.
+    unpriced               Bool ALIAS cost_usd IS NULL AND NOT (status = 'error' AND price_status = ''),
     received_at            DateTime64(6, 'UTC')                             CODEC(Delta, ZSTD(1)),
     ingest_id              UInt64                                           CODEC(ZSTD(1)),
     INDEX ix_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,

@@ -8,7 +8,7 @@ SELECT
     scope.1 AS dimension,
     scope.2 AS value,
     count() AS calls,
-    countIf(slot_cost_usd IS NULL) AS unpriced_calls,
+    countIf(lacks_price) AS unpriced_calls,
     sum(ifNull(slot_cost_usd, toDecimal64(0, 12))) AS cost_usd,
     sum(pow(ifNull(toFloat64(slot_cost_usd), 0), 2)) AS sum_squared_cost
 FROM
@@ -17,6 +17,7 @@ FROM
         intDiv(toUnixTimestamp({until:DateTime('UTC')}) * 1000000 - toUnixTimestamp64Micro(started_at) - 1, 60000000) AS age_minutes,
         intDiv(age_minutes, 1440) AS day,
         cost_usd AS slot_cost_usd,
+        unpriced AS lacks_price,
         [
             ('', ''),
             ('feature', toString(feature)),
