@@ -16,8 +16,8 @@ from costspan_dashboards.figures import escaped
 from costspan_dashboards.filter_bar import filter_bar
 from costspan_dashboards.views import alerts, calls, home, reconciliation, spend
 
+# A file of ours: the browser would fetch a named icon from another host.
 _ICON = str(files("costspan_dashboards").joinpath("icon.svg"))
-"""A file of ours: the browser would fetch a named icon from another host."""
 
 
 def main() -> None:

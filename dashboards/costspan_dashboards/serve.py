@@ -83,6 +83,7 @@ def _app(settings: Settings, pipeline: Pipeline) -> Any:  # noqa: ANN401 - Strea
         "server.fileWatcherType": "none",
         "server.headless": True,
         "client.toolbarMode": "minimal",
+        "runner.magicEnabled": False,
     }.items():
         config.set_option(option, value)
     # The pages open the store by the same setting, in this process and so on the same engine.
