@@ -120,22 +120,24 @@ def test_an_alert_names_its_cause_and_leads_to_a_call_in_two_clicks(page: Page, 
     expect(page.get_by_text(re.compile(r"excess dollars .*feature=agent"))).to_be_visible()
     expect(page.get_by_text(re.compile(r"excess failures .*recommendations"))).to_be_visible()
 
-    page.get_by_text("Open these calls").first.click()
-    expect(page.get_by_text(re.compile(r"^[\d,]+ of [\d,]+ calls"))).to_be_visible()
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
-    table = page.get_by_test_id("stDataFrame").first.bounding_box()
+    with page.expect_popup() as opened:
+        page.get_by_text("Open these calls").first.click()
+    calls = opened.value
+    expect(calls.get_by_text(re.compile(r"^[\d,]+ of [\d,]+ calls"))).to_be_visible()
+    expect(calls.get_by_test_id("stStatusWidget")).to_have_count(0)
+    table = calls.get_by_test_id("stDataFrame").first.bounding_box()
     assert table is not None
     first_row = table["x"] + 20, table["y"] + 54  # the tables are drawn, not made of elements
-    page.mouse.move(*first_row)
-    page.mouse.click(*first_row)
+    calls.mouse.move(*first_row)
+    calls.mouse.click(*first_row)
 
-    expect(page.get_by_text("Timeline of the trace")).to_be_visible()
-    expect(page).to_have_url(re.compile(r"trace=[0-9a-f]{32}"))
-    assert dollars(figure(page, "Cost, USD")) > 0
-    expect(page.get_by_text(re.compile("Price row gpt-5.5/standard/short"))).to_be_visible()
+    expect(calls.get_by_text("Timeline of the trace")).to_be_visible()
+    expect(calls).to_have_url(re.compile(r"trace=[0-9a-f]{32}"))
+    assert dollars(figure(calls, "Cost, USD")) > 0
+    expect(calls.get_by_text(re.compile("Price row gpt-5.5/standard/short"))).to_be_visible()
 
-    link = page.url  # that can be sent to somebody
-    page.goto("about:blank")
+    link = calls.url  # that can be sent to somebody
+    calls.close()
     page.goto(link)
     expect(page.get_by_text("HTTP attempts of this call")).to_be_visible()
 
