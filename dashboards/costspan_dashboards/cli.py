@@ -28,7 +28,7 @@ def _serve(args: argparse.Namespace) -> int:
     }
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stop.set())
+        signal.signal(signum, lambda _number, _frame: stop.set())
     with serving(Settings(receiver=read_settings(Receiver, **chosen))) as server:
         print(f"dashboard      {server.url}")
         print(f"spans go to    {server.url}/v1/traces")

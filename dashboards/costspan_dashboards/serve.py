@@ -62,9 +62,12 @@ def serving(settings: Settings) -> Generator[Serving]:
         url = stack.enter_context(running(_app(settings, pipeline), listener))
         scheduler = BackgroundScheduler(timezone="UTC")
         schedule.add_jobs(scheduler, store, settings.reconcile)
-        evaluate.add_jobs(scheduler, store, settings.alerts)
+        alerts = settings.alerts
+        if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
+            alerts = alerts.model_copy(update={"dashboard_url": url})
+        evaluate.add_jobs(scheduler, store, alerts)
         scheduler.start()
-        stack.callback(scheduler.shutdown)
+        stack.callback(scheduler.shutdown)  # pyright: ignore  apscheduler 3 ships no types
         yield Serving(url, store, pipeline)
 
 
