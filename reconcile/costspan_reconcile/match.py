@@ -274,7 +274,9 @@ class _Usage:
             return None
         found = [self._one(line.project, key, item) for key in keys]
         known = [quantity for quantity in found if quantity is not None]
-        return sum(known) if known else None
+        # Without keys on the bill all keys of the project are asked, and most use other products.
+        whole = len(known) == len(found) or (bill and not self._keyed)
+        return sum(known) if known and whole else None
 
     def _one(self, project: str, key: str, item: LineItem) -> int | None:
         rows: Mapping[LineItem, int] = self._rows.get((project, key), {})

@@ -52,7 +52,7 @@ class Fetched:
             Rejected: what it answered cannot be used.
         """
         if self.failure is not None:
-            msg = f"{self.failure}; the last good bill is kept"
+            msg = f"{self.failure}; what was read before is kept"
             raise (Unavailable if isinstance(self.failure, Unavailable) else Rejected)(msg)
 
 

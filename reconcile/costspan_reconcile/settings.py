@@ -23,7 +23,7 @@ class Reconcile(BaseSettings):
         validation_alias=AliasChoices("COSTSPAN_RECONCILE_ADMIN_KEY", "OPENAI_ADMIN_KEY"),
     )
     """OpenAI's own variable works; ours wins."""
-    base_url: str = "https://api.openai.com/v1"
+    base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^/]")
     """Not taken from OPENAI_BASE_URL: a proxy for calls must not be handed the admin key."""
     lookback_days: int = Field(default=35, ge=1, le=400)
     """Read at the first run of a process."""
@@ -31,7 +31,7 @@ class Reconcile(BaseSettings):
     """Between readings of today and yesterday."""
     recheck_seconds: float = Field(default=86_400, gt=0)
     """Between readings of the last `recheck_days`, for late changes."""
-    recheck_days: int = Field(default=7, ge=1, le=400)
+    recheck_days: int = Field(default=35, ge=1, le=400)
     timeout_seconds: float = Field(default=60, gt=0)
     """Of one request."""
 
@@ -44,4 +44,7 @@ class Reconcile(BaseSettings):
         key = self.admin_key.get_secret_value().strip() if self.admin_key else ""
         if not key:
             raise Rejected(MISSING_ADMIN_KEY)
+        if not key.isascii() or not key.isprintable() or " " in key:
+            msg = "the admin key has characters that no key has; copy it again"
+            raise Rejected(msg)
         return key

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from costspan.errors import Rejected
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import ledger, queries
@@ -535,3 +536,21 @@ def test_the_exact_days_of_a_real_dashboard_export_match_at_list_price(
         for entry in exact
     }
     assert classes(store) == {}
+
+
+def test_money_without_token_counts_is_still_in_the_estimate(
+    store: Store, provider: Any, settings: Reconcile, add_call: AddCall
+) -> None:
+    provider.keys = {"proj_a": [("key_1", "checkout", "aaaa")]}
+    provider.charge(DAY, "gpt-4o-mini-2024-07-18, input", "0.03", api_key_id="key_1", quantity=1)
+    add_call(parts={"input": "0.01"})  # another instrumentation, that keeps no tokens
+    add_call(parts={"input": "0.02"}, input_tokens=133_333)
+    reconcile_now(store, settings, NOW)
+    estimated = [row.estimated_usd or Decimal(0) for row in lines(store).values()]
+    assert sum(estimated) == Decimal("0.03")
+
+
+@pytest.mark.parametrize("key", ["sk-admin-ü", "sk-admin-a\nb", "sk admin"])
+def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: str) -> None:
+    with pytest.raises(Rejected, match="characters that no key has"):
+        Reconcile(admin_key=SecretStr(key)).key()

@@ -148,7 +148,7 @@ def test_a_failed_reading_looks_back_far_again(
 ) -> None:
     cadence = _Cadence(store, settings)
     provider.fail(404)
-    with pytest.raises(Rejected, match="the last good bill is kept"):
+    with pytest.raises(Rejected, match="what was read before is kept"):
         cadence.work()
     provider.answer = None
     cadence.work()

@@ -124,3 +124,28 @@ def test_a_bill_that_could_not_be_read_again_is_said_with_its_reason(
     assert "HTTP 503" in error.value
     assert "is kept" in error.value
     assert app.metric[0].value == "$1.00"
+
+
+def test_without_a_bill_of_any_closed_day_there_is_no_total_and_no_equality(
+    store: Store, provider: Any, settings: Reconcile, page: Callable[[], AppTest]
+) -> None:
+    provider.fail(401)
+    store.insert(
+        "calls",
+        [
+            Call(
+                started_at=datetime(DAY.year, DAY.month, DAY.day, 9, tzinfo=UTC),
+                trace_id=bytes(15) + b"1",
+                span_id=bytes(7) + b"1",
+                cost_usd=Decimal("0.15"),
+                cost_parts_usd={"input": Decimal("0.15")},
+                received_at=NOW,
+                ingest_id=1,
+            )
+        ],
+    )
+    reconcile_now(store, settings, NOW)
+    app = page()
+    assert not app.metric
+    assert not app.success
+    assert "there is no total" in texts(app)

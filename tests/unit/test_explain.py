@@ -191,3 +191,15 @@ def test_amounts_are_exact_where_the_default_context_would_round() -> None:
 )
 def test_the_hint_of_a_key_is_its_visible_end(redacted: str, end: str) -> None:
     assert hint(redacted) == end
+
+
+def test_usage_of_one_key_is_not_taken_for_that_of_two() -> None:
+    item = read_line_item(MINI)
+    million, half = Fraction(1_000_000), Fraction("0.15")
+    (line,) = match(
+        [Billed("p", key, MINI, item, half, million) for key in ("k1", "k2")],
+        [Estimated("p", "", item, 2, 0, 2_000_000, 2_000_000, Fraction("0.30"))],
+        [Counted("p", "k1", item, 1_000_000)],
+    )
+    found = explain(line, AROUND, default_book())
+    assert by_class(found) == {}  # bill and spans agree; no surplus is made up to cancel a lack

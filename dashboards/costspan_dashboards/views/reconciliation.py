@@ -68,7 +68,9 @@ def draw(store: Store, range: TimeRange) -> None:
     _figures(closed)
     _troubles(days)
     _uninstrumented(uninstrumented_keys(store, since, until))
-    _classes(classes, {day.day for day in closed})
+    billed = {day.day for day in closed if day.billed_usd is not None}
+    if billed:
+        _classes(classes, billed)
     _by_day(days)
     _by_project(store, since, until)
     _by_line_item(store, since, until)
@@ -114,20 +116,28 @@ def _as_of(days: Sequence[DayRow], now: datetime) -> None:
         for state in ("FINAL", "PROVISIONAL", "OPEN")
     }
     read = [day.read_at for day in days if day.read_at is not None]
-    oldest = (
-        f"Bill read {age_text(max(read), now)}, {time_text(max(read))}"
+    as_of = (
+        f"Bill read {age_text(max(read), now)} ({time_text(max(read))}), "
+        f"for the oldest reading of a day {age_text(min(read), now)}"
         if read
         else "Bill never read"
     )
     st.caption(
-        f"{oldest}. Days are UTC: {states['FINAL']} final, {states['PROVISIONAL']} provisional, "
-        f"{states['OPEN']} open (in no figure below but the tables). "
+        f"{as_of}. Days are UTC: {states['FINAL']} final, {states['PROVISIONAL']} provisional, "
+        f"{states['OPEN']} open (only in the table by day and among the single lines). "
         "Final means more than 72 hours old and unchanged for 24."
     )
 
 
 def _figures(closed: Sequence[DayRow]) -> None:
     known = [day for day in closed if day.billed_usd is not None]
+    if not known:
+        st.info("No closed day (UTC) in this range has a bill yet, so there is no total.")
+        return
+    if len(known) < len(closed):
+        st.warning(
+            f"{len(closed) - len(known)} of {len(closed)} closed days have no bill and are in no total."
+        )
     billed = _sum(day.billed_usd for day in known)
     estimated = _sum(day.estimated_usd for day in known)
     captured = _sum(day.captured_usd for day in known)
@@ -171,10 +181,10 @@ def _uninstrumented(keys: Sequence[UninstrumentedKey]) -> None:
         )
 
 
-def _classes(classes: Sequence[ClassRow], closed: set[date]) -> None:
+def _classes(classes: Sequence[ClassRow], billed: set[date]) -> None:
     totals: dict[str, Decimal] = {}
     for row in classes:
-        if row.day in closed:
+        if row.day in billed:
             totals[row.cause] = _EXACT.add(totals.get(row.cause, Decimal(0)), row.amount_usd)
     st.subheader("Where the difference is, closed days, USD")
     if not totals:
@@ -242,7 +252,7 @@ def _by_day(days: Sequence[DayRow]) -> None:
     )
     st.caption(
         "Difference = coverage (tokens without a span) + metering (the bill counts other than "
-        "Usage) + rate (another price) + unsplit (cannot be told apart), to the last digit."
+        "Usage) + rate (another price) + unsplit (not by tokens, or a quantity or price is missing; see the class), to the last digit."
     )
 
 

@@ -1,9 +1,9 @@
--- One row per UTC day: how many calls there were, and how many have tokens but no price.
+-- One row per UTC day: how many calls there were, and how many lack a price.
 -- parameters: since Date, until Date
 SELECT
     toDate(started_at + toIntervalMicrosecond(duration_us), 'UTC') AS day,
     count() AS calls,
-    countIf(cost_usd IS NULL AND (input_tokens > 0 OR output_tokens > 0)) AS unpriced_calls
+    countIf(unpriced) AS unpriced_calls
 FROM calls FINAL
 WHERE
     started_at >= {since:Date} - INTERVAL 1 DAY

@@ -1,6 +1,6 @@
 -- One row per UTC day in which the answer ended, project, key hint, model, tier, context and
 -- meter: what the spans counted, and what we estimated for it. `uncounted_calls` have money but
--- no quantity on the meter (audio, tools), `unpriced_calls` have a quantity but no price.
+-- no quantity on the meter (audio, tools, a span without token counts), `unpriced_calls` have a quantity but no price.
 -- parameters: since Date, until Date
 SELECT
     day,
@@ -38,13 +38,13 @@ FROM
             arrayConcat(
                 arrayFilter(
                     entry -> (NOT whole) AND if(
-                        mixed, mapContains(cost_parts_usd, tupleElement(entry, 1)), tupleElement(entry, 2) > 0
+                        mixed, mapContains(cost_parts_usd, tupleElement(entry, 1)), ifNull(tupleElement(entry, 2) > 0, 0) OR ifNull(tupleElement(entry, 3), 0) != 0
                     ),
                     [
-                        tuple('input', if(mixed, NULL, toInt64(input_all - cached - written)), if(cost_usd IS NULL, NULL, cost_parts_usd['input'])),
-                        tuple('cached_input', if(mixed, NULL, toInt64(cached)), if(cost_usd IS NULL, NULL, cost_parts_usd['cached_input'])),
-                        tuple('cache_write', if(mixed, NULL, toInt64(written)), if(cost_usd IS NULL, NULL, cost_parts_usd['cache_write_30m'] + cost_parts_usd['cache_write_12h'])),
-                        tuple('output', if(mixed, NULL, toInt64(ifNull(output_tokens, 0))), if(cost_usd IS NULL, NULL, cost_parts_usd['output']))
+                        tuple('input', if(mixed OR input_tokens IS NULL, NULL, toInt64(input_all - cached - written)), if(cost_usd IS NULL, NULL, cost_parts_usd['input'])),
+                        tuple('cached_input', if(mixed OR input_tokens IS NULL, NULL, toInt64(cached)), if(cost_usd IS NULL, NULL, cost_parts_usd['cached_input'])),
+                        tuple('cache_write', if(mixed OR input_tokens IS NULL, NULL, toInt64(written)), if(cost_usd IS NULL, NULL, cost_parts_usd['cache_write_30m'] + cost_parts_usd['cache_write_12h'])),
+                        tuple('output', if(mixed OR output_tokens IS NULL, NULL, toInt64(output_tokens)), if(cost_usd IS NULL, NULL, cost_parts_usd['output']))
                     ]
                 ),
                 arrayMap(
