@@ -1,10 +1,13 @@
 """Charts: colours that colour-blind people can tell apart, units, and UTC."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import altair as alt
+
+from costspan_dashboards.filters import TimeRange
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933")
 """Okabe and Ito's, without the yellow and black that one of the two themes swallows."""
@@ -50,9 +53,18 @@ def step_text(seconds: int) -> str:
 
 
 def stacked_bars(
-    bars: Sequence[Bar], *, order: Sequence[str], other: str, seconds: int, unit: str
+    bars: Sequence[Bar],
+    *,
+    time: TimeRange,
+    order: Sequence[str],
+    other: str,
+    seconds: int,
+    unit: str,
 ) -> alt.Chart:
-    """Return bars over time, stacked by value in `order`; the value `other` is grey."""
+    """Return bars over time, stacked by value in `order`; the value `other` is grey.
+
+    The axis spans all of `time`, so that silence at its edges is seen.
+    """
     colours = [
         OTHER_COLOUR if value == other else PALETTE[place % ROOM]
         for place, value in enumerate(order)
@@ -62,7 +74,7 @@ def stacked_bars(
         .mark_rect()
         .encode(
             x=alt.X("from:T")
-            .scale(type="utc")
+            .scale(type="utc", domain=_domain(bars, time, seconds), nice=False)
             .axis(labelExpr=_DAY_OR_HOUR)
             .title(f"time (UTC), one bar = {step_text(seconds)}"),
             x2="to:T",
@@ -79,6 +91,15 @@ def stacked_bars(
         )
         .properties(height=400)
     )
+
+
+def _domain(bars: Sequence[Bar], time: TimeRange, seconds: int) -> list[int]:
+    """Return the ends of the time axis, in milliseconds. No bar is cut off by the end."""
+    first = int(time.since.timestamp()) // seconds * seconds
+    last = max(
+        [time.until.timestamp(), *(bar.step.timestamp() + seconds * _BAR_SHARE for bar in bars)]
+    )
+    return [first * 1000, math.ceil(last * 1000)]
 
 
 def _stacked(bars: Sequence[Bar], order: Sequence[str], seconds: int) -> list[Mapping[str, object]]:

@@ -1,13 +1,16 @@
 """Figures as people read them. Money stays `Decimal` until it is text."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from costspan_dashboards.filters import TimeRange
 
 UNKNOWN = "unknown"
+NOT_BILLED = "not billed"
 _SIGNIFICANT = 3
+_FEWEST_PLACES = 6
 _LARGE_PERCENT = 1000
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])")
 
@@ -28,6 +31,20 @@ def usd_text(amount: Decimal | None) -> str:
     if not rounded:
         sign = ""
     return f"{sign}${rounded:,.2f}" if rounded >= 1 else f"{sign}${rounded:f}"
+
+
+def cost_text(amount: Decimal | None, *, unpriced: bool) -> str:
+    """Return the cost of a call; `unpriced` is False for one that is known to cost nothing.
+
+    OpenAI does not bill a call that it answers with an error.
+    """
+    return NOT_BILLED if amount is None and not unpriced else usd_text(amount)
+
+
+def usd_format(amounts: Iterable[Decimal | None]) -> str:
+    """Return a format for a column of dollars in which no amount is shown as zero but zero."""
+    least = min((abs(amount) for amount in amounts if amount), default=Decimal(1))
+    return f"$%.{max(_FEWEST_PLACES, _SIGNIFICANT - 1 - least.adjusted())}f"
 
 
 def escaped(text: str) -> str:
@@ -93,5 +110,5 @@ def age_text(moment: datetime, now: datetime) -> str:
 def unpriced_text(calls: int) -> str:
     """Return the words that stand beside a total: what is not in it."""
     if not calls:
-        return "every call has a price"
+        return "every billable call has a price"
     return f"+ {calls:,} call{'' if calls == 1 else 's'} without a price"

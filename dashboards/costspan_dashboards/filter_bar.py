@@ -18,7 +18,7 @@ from costspan_dashboards.filters import (
 from costspan_dashboards.queries import choices
 
 _DEFAULT = "last 7 days"
-_NARROW, _WIDE = 2, 3
+_TIME, _CHOICE = 3, 2
 
 
 def filter_bar(store: Store, now: datetime, *, narrows: bool) -> Filters:
@@ -27,7 +27,7 @@ def filter_bar(store: Store, now: datetime, *, narrows: bool) -> Filters:
     `narrows` is False on a page that shows everything in the time range: the choices stay
     where they are, and rest.
     """
-    slots = st.columns([_NARROW, _WIDE, _WIDE, _WIDE, _WIDE])
+    slots = st.columns([_TIME, _CHOICE, _CHOICE, _CHOICE, _CHOICE])
     time = _time(slots[0], now)
     offered = choices(store, time)
     picked: list[tuple[str, ...]] = []

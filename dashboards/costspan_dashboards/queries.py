@@ -171,6 +171,7 @@ class ListedCall:
     input_tokens: int | None
     output_tokens: int | None
     cost_usd: Decimal | None
+    unpriced: bool
     price_status: str
 
 
@@ -227,6 +228,7 @@ class TracedCall:
     output_tokens: int | None
     reasoning_tokens: int | None
     cost_usd: Decimal | None
+    unpriced: bool
     cost_parts_usd: Mapping[str, Decimal]
     price_status: str
     price_book: str

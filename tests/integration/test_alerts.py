@@ -15,6 +15,7 @@ from costspan_dashboards.alerts.queries import (
     recent_events,
 )
 from costspan_dashboards.alerts.settings import Alerts
+from costspan_dashboards.figures import usd_text
 from costspan_dashboards.filters import TimeRange
 
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)  # a Wednesday
@@ -138,6 +139,22 @@ def test_a_spike_of_spend_names_its_cause_in_dollars(
     assert 45 < alert.finding.observed < 52
     assert "13 same slots (same hour of day), 14 days of history" in alert.finding.facts[1]
     assert alert.finding.link.startswith("/calls?range=last+24+hours")
+    leads_with = timedelta(minutes=15)  # the window it is shown in
+    assert alert.finding.since == alert.finding.until - leads_with
+    assert not any(example.unpriced for example in alert.finding.examples)
+
+
+def test_a_spike_that_stopped_is_told_as_dollars_spent_and_not_as_a_rate(
+    store: Store, history: Callable[..., None], add: Add
+) -> None:
+    history()
+    add(NOW - 50 * MINUTE, NOW - 30 * MINUTE, 4, feature="agent", model="gpt-5.5", team="lab",
+        user="loop", cost="0.20")  # fmt: skip
+    (alert,) = evaluate(store, NOW, for_seconds=0).alerts
+    found = alert.finding
+    assert found.since == found.until - timedelta(minutes=60)
+    excess = usd_text(found.observed - found.usual)
+    assert f"In the last 60 minutes it cost {excess} more than usual." in found.facts
 
 
 def test_calls_that_take_longer_make_a_ticket_not_a_page(

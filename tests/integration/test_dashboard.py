@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from typing import Any
+from uuid import UUID
 
 import pytest
 import streamlit as st
@@ -20,6 +21,7 @@ from costspan_collector.store import Store
 from costspan_dashboards.breakdown import OTHER, PART, breakdown
 from costspan_dashboards.filters import NONE, Filters, TimeRange
 from costspan_dashboards.queries import DIMENSIONS, calls, extent, overview, spend_by_part
+from costspan_reconcile.reconcile import ReconRun
 
 Open = Callable[..., AppTest]
 
@@ -120,6 +122,27 @@ def attempt(number: int, of: Call, **changes: Any) -> HttpAttempt:
     return replace(made, **changes)
 
 
+def reconciled(days_ago: int, verdict: str) -> ReconRun:
+    return ReconRun(
+        run_id=UUID(int=days_ago),
+        day=(NOW - timedelta(days=days_ago)).date(),
+        run_at=NOW,
+        day_state="PROVISIONAL",
+        verdict=verdict,
+        reason="",
+        price_book="book-1",
+        grammar="1",
+        inputs_sha256="0" * 64,
+        costs_fetch_id=None,
+        costs_revision=0,
+        usage_fetch_ids=(),
+        billed_usd=SPEND,
+        estimated_usd=SPEND,
+        calls=1,
+        unpriced_calls=0,
+    )
+
+
 def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
@@ -164,7 +187,7 @@ def test_home_shows_spend_calls_errors_latency_and_what_has_no_price(
     store.insert("calls", [call(1), call(2), unpriced(3), failed(4)])
     app = page()
     shown = metrics(app)
-    assert shown["Spend in this range, USD, estimated"] == "$0.0200"
+    assert shown["Spend in this range"] == "$0.0200"
     assert shown["Calls in this range"] == "4"
     assert shown["Share of calls that failed"] == "25.0 %"
     assert shown["p95 latency of calls that worked"] == "1.50 s"
@@ -210,6 +233,19 @@ def test_home_says_how_the_last_reconciliation_ended(page: Open, store: Store) -
     words = said(page())
     assert "**Reconciliation failed**, last worked" in words
     assert "the admin key was refused" in words
+
+
+def test_home_gives_no_check_mark_to_a_reconciliation_with_days_to_review(
+    page: Open, store: Store
+) -> None:
+    store.insert("calls", [call(1)])
+    run_job(store, "reconcile", lambda: "2 days_read")
+    assert ":material/check_circle: **Reconciled**" in said(page())
+    store.insert("recon_runs", [reconciled(2, "REVIEW"), reconciled(3, "MATCHED")])
+    words = said(page())
+    assert ":orange[:material/warning:] **Reconciled**" in words
+    assert "Last 30 days: days to review: 1; see the page Reconciliation" in words
+    assert r"2 days\_read" in words
 
 
 def test_filters_in_the_url_narrow_the_page_and_stay_in_it(page: Open, store: Store) -> None:
@@ -302,7 +338,7 @@ def test_spend_shows_the_total_the_parts_and_their_shares(page: Open, store: Sto
 def test_spend_where_no_call_has_a_price_is_unknown_and_not_zero(page: Open, store: Store) -> None:
     store.insert("calls", [unpriced(1)])
     assert "**unknown** estimated" in said(page("spend"))
-    assert metrics(page())["Spend in this range, USD, estimated"] == "unknown"
+    assert metrics(page())["Spend in this range"] == "unknown"
 
 
 def test_the_csv_of_spend_holds_what_is_seen_to_the_last_digit(
@@ -348,6 +384,14 @@ def test_the_list_of_calls_counts_what_it_leaves_out(page: Open, store: Store) -
     assert set(table(app)["outcome"]) == {"failed 429 rate_limit_exceeded"}
 
 
+def test_the_list_of_calls_tells_not_billed_from_unknown_and_tiny_from_nothing(
+    page: Open, store: Store
+) -> None:
+    tiny = call(1, cost_usd=Decimal("0.0000000025"))
+    store.insert("calls", [tiny, unpriced(2), failed(3)])
+    assert table(page("calls"))["USD, estimated"] == ["$0.00000000250", "unknown", "not billed"]
+
+
 def test_a_link_opens_a_call_with_its_attempts_and_the_other_calls_of_its_trace(
     page: Open, store: Store
 ) -> None:
@@ -356,7 +400,7 @@ def test_a_link_opens_a_call_with_its_attempts_and_the_other_calls_of_its_trace(
     store.insert("calls", [first, second])
     store.insert(
         "http_attempts",
-        [attempt(0, first, http_status=429, error_type="429"), attempt(1, first)],
+        [attempt(0, first, http_status=429, server_address=""), attempt(1, first)],
     )
     app = page("calls", trace=first.trace_id.hex(), span=first.span_id.hex())
     assert metrics(app)["Cost, USD, estimated"] == "$0.0100"
@@ -370,11 +414,15 @@ def test_a_link_opens_a_call_with_its_attempts_and_the_other_calls_of_its_trace(
     }
     assert cost["USD"] == ["0.004", "0.006000000003", "0.010000000003"]
     assert attempts["answer"] == ["HTTP 429", "HTTP 200"]
+    assert attempts["error"] == ["HTTP 429", ""]
+    assert attempts["request"] == ["POST", "POST api.openai.com"]
     assert r"gpt\-5\.5/standard/short" in said(app)
     app.button(key=f"open-{second.span_id.hex()}").click().run()
     assert app.query_params["span"] == second.span_id.hex()
     assert app.error[0].value.startswith("Failed: 429")
-    assert "unknown" in metrics(app)["Cost, USD, estimated"]
+    assert metrics(app)["Cost, USD, estimated"] == "not billed"
+    assert "Not billed" in said(app)
+    assert "No price" not in said(app)
 
 
 @pytest.mark.parametrize(

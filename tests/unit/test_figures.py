@@ -6,13 +6,15 @@ from decimal import Decimal
 import pytest
 
 from costspan_dashboards.breakdown import csv_text
-from costspan_dashboards.charts import step_seconds
+from costspan_dashboards.charts import Bar, stacked_bars, step_seconds
 from costspan_dashboards.figures import (
     age_text,
     change_text,
+    cost_text,
     escaped,
     percent_text,
     unpriced_text,
+    usd_format,
     usd_text,
 )
 from costspan_dashboards.filters import (
@@ -46,6 +48,18 @@ def test_dollars_read_well_at_every_size(amount: str | None, text: str) -> None:
     assert usd_text(None if amount is None else Decimal(amount)) == text
 
 
+def test_a_call_that_is_not_billed_is_not_of_unknown_cost() -> None:
+    assert cost_text(None, unpriced=True) == "unknown"
+    assert cost_text(None, unpriced=False) == "not billed"
+    assert cost_text(Decimal(0), unpriced=False) == "$0.00"
+
+
+def test_a_column_of_dollars_has_places_for_its_smallest_amount() -> None:
+    assert usd_format([Decimal(120), None, Decimal(0)]) == "$%.6f"
+    assert usd_format([Decimal(120), Decimal("-0.0000000025")]) == "$%.11f"
+    assert usd_format([]) == "$%.6f"
+
+
 def test_a_change_from_nothing_or_unknown_has_no_percentage() -> None:
     assert change_text(Decimal(3), Decimal(2)) == "+50.0 %"
     assert change_text(2, 4) == "-50.0 %"
@@ -62,7 +76,7 @@ def test_a_small_share_is_not_shown_as_none() -> None:
 
 
 def test_calls_without_a_price_are_said_in_words() -> None:
-    assert unpriced_text(0) == "every call has a price"
+    assert unpriced_text(0) == "every billable call has a price"
     assert unpriced_text(12) == "+ 12 calls without a price"
 
 
@@ -104,6 +118,26 @@ def test_a_chart_has_between_ten_and_fifty_bars() -> None:
     for hours in (1, 24, 7 * 24, 14 * 24, 30 * 24):
         length = timedelta(hours=hours)
         assert 10 <= length.total_seconds() / step_seconds(length) <= 50
+
+
+def test_the_axis_of_a_chart_spans_the_silence_at_both_ends_and_cuts_no_bar_off() -> None:
+    def axis(since: datetime, step: datetime) -> list[datetime]:
+        chart = stacked_bars(
+            [Bar(step, "chat", 1.0, "$1.00")],
+            time=TimeRange(since, NOW),
+            order=["chat"],
+            other="",
+            seconds=3600,
+            unit="USD",
+        )
+        ends = chart.to_dict()["encoding"]["x"]["scale"]["domain"]
+        return [datetime.fromtimestamp(end / 1000, UTC) for end in ends]
+
+    day_ago = NOW - timedelta(days=1)
+    silent = axis(day_ago, NOW.replace(hour=2, minute=0))
+    assert silent == [day_ago.replace(minute=0), NOW]
+    last_bar_ends = NOW.replace(minute=56, second=24)
+    assert axis(day_ago, NOW.replace(minute=0))[1] == last_bar_ends
 
 
 def test_csv_keeps_every_digit_and_runs_no_formula() -> None:

@@ -124,7 +124,7 @@ def compose(alert: Alert, reason: str, message_id: str, dashboard_url: str) -> M
     """Put a step of an alert into words."""
     found = alert.finding
     lead = "RESOLVED" if alert.state == "resolved" else found.severity.upper()
-    lines = [f"State: {alert.state}, {reason}; since {found.since:%Y-%m-%d %H:%M} UTC."]
+    lines = [f"State: {alert.state}, {reason}; first seen {found.since:%Y-%m-%d %H:%M} UTC."]
     if alert.state == "resolved" and alert.ended_at:
         lasted = int((alert.ended_at - found.since).total_seconds() // 60)
         lines[0] = f"State: resolved, {reason}; it lasted {lasted} minutes. It was:"

@@ -60,13 +60,16 @@ class Evaluation:
         counts = ", ".join(
             f"{states.count(name)} {name}" for name in ("firing", "pending", "stale")
         )
+        done = {
+            "steps": len(self.transitions),
+            "messages delivered": self.sent.delivered,
+            "failed": self.sent.failed,
+            "given up": self.sent.given_up,
+        }
         parts = [
             counts,
-            f"{len(self.transitions)} steps",
-            f"{self.sent.delivered} messages delivered",
-            f"{self.sent.failed} failed",
-            f"{self.sent.given_up} given up",
             f"compared with {self.basis}" if self.basis.seasonal else "objectives only",
+            *(f"{count} {name}" for name, count in done.items() if count),
         ]
         if not self.fresh:
             parts.insert(0, "no calls arrive")
@@ -159,7 +162,7 @@ def _find(store: Store, breaches: list[Breach], until: datetime, basis: Basis) -
         tuple(others),
         explanation,
         _examples(store, first, explanation, until),
-        since=until - timedelta(minutes=min(breach.window_minutes for breach in breaches)),
+        since=until - timedelta(minutes=first.window_minutes),
         until=until,
         slowness=_slowness(store, first, until, basis) if first.rule == "latency" else None,
     )

@@ -23,6 +23,8 @@ class Example:
     duration_us: int
     cost_usd: Decimal | None
     error_type: str
+    unpriced: bool = True
+    """Whether it lacks a cost that it should have. Snapshots of older versions do not say."""
 
     @property
     def link(self) -> str:
@@ -47,7 +49,7 @@ class Finding:
     scope: Scope
     """The one it is seen in best."""
     since: datetime
-    """The window in which it was first seen began then."""
+    """The earliest window in which it was seen began then."""
     until: datetime
     observed: Decimal
     usual: Decimal
@@ -83,7 +85,7 @@ def found(
     facts = [
         f"Seen in the {breach.window_minutes} minutes up to {until:%H:%M} UTC.",
         f"Usual is the {breach.against}.",
-        *_waiting(breach),
+        *_extent(breach),
         *_cause(breach, explanation),
     ]
     if others:
@@ -128,9 +130,13 @@ def _headline(breach: Breach, slowness: Slowness | None) -> str:
     )
 
 
-def _waiting(breach: Breach) -> list[str]:
+def _extent(breach: Breach) -> list[str]:
     if breach.unit == "usd_per_hour":
-        text = f"Waiting costs {usd_text(breach.observed - breach.usual)} an hour."
+        excess = (breach.observed - breach.usual) * breach.window_minutes / 60
+        text = (
+            f"In the last {breach.window_minutes} minutes it cost {usd_text(excess)} "
+            "more than usual."
+        )
         if breach.affected_calls:
             text += f" {breach.affected_calls} calls without a price come on top."
         return [text]

@@ -20,6 +20,7 @@ SELECT
     c.input_tokens AS input_tokens,
     c.output_tokens AS output_tokens,
     c.cost_usd AS cost_usd,
+    c.unpriced AS unpriced,
     c.price_status AS price_status
 FROM calls AS c FINAL
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}

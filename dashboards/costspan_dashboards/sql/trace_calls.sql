@@ -45,6 +45,7 @@ SELECT
     c.output_tokens AS output_tokens,
     c.reasoning_tokens AS reasoning_tokens,
     c.cost_usd AS cost_usd,
+    c.unpriced AS unpriced,
     c.cost_parts_usd AS cost_parts_usd,
     c.price_status AS price_status,
     c.price_book AS price_book,

@@ -19,11 +19,11 @@ from costspan_dashboards.alerts.queries import (
 from costspan_dashboards.alerts.state import Alert
 from costspan_dashboards.figures import (
     age_text,
+    cost_text,
     escaped,
     range_text,
     seconds_text,
     time_text,
-    usd_text,
 )
 from costspan_dashboards.filters import TimeRange
 
@@ -51,7 +51,7 @@ def draw(store: Store, range: TimeRange) -> None:
     for alert in waiting:
         st.caption(
             f"Seen, not told yet: {escaped(alert.finding.title)} "
-            f"(since {time_text(alert.pending_since)})"
+            f"(first seen {time_text(alert.pending_since)})"
         )
     st.subheader("What happened")
     _events(recent_events(store, range), range)
@@ -88,7 +88,7 @@ def _card(alert: Alert, now: datetime) -> None:
             st.badge(found.severity, color="red" if found.severity == "page" else "orange")
             st.badge(found.rule, color="blue")
             st.badge(alert.state, color="gray")
-        since.markdown(f"since {time_text(found.since)} ({age_text(found.since, now)})")
+        since.markdown(f"first seen {time_text(found.since)} ({age_text(found.since, now)})")
         st.markdown(f"#### {escaped(found.title)}")
         if alert.state == "stale":
             st.warning("No calls arrive, so it is not known whether it goes on.")
@@ -103,7 +103,7 @@ def _card(alert: Alert, now: datetime) -> None:
                         "call": example.link,
                         "started (UTC)": time_text(example.started_at),
                         "took": seconds_text(example.duration_us),
-                        "USD, estimated": usd_text(example.cost_usd),
+                        "USD, estimated": cost_text(example.cost_usd, unpriced=example.unpriced),
                         "error": example.error_type,
                     }
                     for example in found.examples

@@ -11,6 +11,7 @@ from costspan_collector.store import Store
 from costspan_dashboards.charts import Lane, timeline
 from costspan_dashboards.figures import (
     UNKNOWN,
+    cost_text,
     count_text,
     escaped,
     range_text,
@@ -31,6 +32,7 @@ from costspan_dashboards.queries import (
 )
 
 _MOST = 200
+_FIRST_FAILURE = 400
 _ONLY = {"all": "", "failed": "errors", "without a price": "unpriced"}
 _ORDERS = {"newest first": "newest", "most expensive first": "cost"}
 _TRACE = re.compile(r"[0-9a-f]{32}")
@@ -89,7 +91,7 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
         f"all calls {escaped(usd_text(seen.spend_usd))} estimated, "
         f"{unpriced_text(seen.unpriced)} · as of {time_text(now)}"
     )
-    st.caption("Click a call to open it.")
+    st.caption("Tick the box of a call to open it.")
     st.dataframe(
         [_row(call) for call in rows],
         hide_index=True,
@@ -102,7 +104,6 @@ def _list(store: Store, filters: Filters, now: datetime) -> None:
             "started (UTC)": st.column_config.DatetimeColumn(
                 format="YYYY-MM-DD HH:mm:ss.SSS", timezone="UTC"
             ),
-            "USD, estimated": st.column_config.NumberColumn(format="$%.6f"),
             "input tokens": st.column_config.NumberColumn(format="localized"),
             "output tokens": st.column_config.NumberColumn(format="localized"),
             "ms": st.column_config.NumberColumn(format="localized"),
@@ -130,7 +131,7 @@ def _row(call: ListedCall) -> dict[str, object]:
         "retries": call.retries,
         "input tokens": call.input_tokens,
         "output tokens": call.output_tokens,
-        "USD, estimated": call.cost_usd,
+        "USD, estimated": cost_text(call.cost_usd, unpriced=call.unpriced),
         "price": call.price_status,
         "service": call.service_name,
         "api": call.api_type,
@@ -175,7 +176,9 @@ def _summary(call: TracedCall) -> None:
         said = f", code {escaped(call.error_code)}" if call.error_code else ""
         st.error(f"Failed: {escaped(call.error_type or 'no reason given')}{said}")
     figures = st.columns(5)
-    figures[0].metric("Cost, USD, estimated", usd_text(call.cost_usd), border=True)
+    figures[0].metric(
+        "Cost, USD, estimated", cost_text(call.cost_usd, unpriced=call.unpriced), border=True
+    )
     figures[1].metric("Duration", seconds_text(call.duration_us), border=True)
     figures[2].metric(
         "Time to first chunk",
@@ -211,13 +214,11 @@ def _meters(call: TracedCall) -> None:
         )
     with cost:
         st.markdown("**Cost**, USD, estimated at list price, to the last digit")
-        if call.cost_usd is None:
-            reason = call.price_status or (
-                "the call failed and reported no usage"
-                if call.status == "error"
-                else "no reason came with the call"
-            )
+        if call.unpriced:
+            reason = call.price_status or "no reason came with the call"
             st.warning(f"No price: {escaped(reason)}")
+        elif call.cost_usd is None:
+            st.info("Not billed: the call failed with an answer that OpenAI does not charge")
         parts = [
             {"part": part, "USD": plain(amount)} for part, amount in call.cost_parts_usd.items()
         ]
@@ -245,7 +246,7 @@ def _lanes(
             if attempt.parent_span_id != call.span_id:
                 continue
             name = f"{len(lanes) + 1}. attempt {attempt.attempt + 1}: {_answer(attempt)}"
-            lanes.append(_lane(name, "HTTP", began, attempt, failed=bool(attempt.error_type)))
+            lanes.append(_lane(name, "HTTP", began, attempt, failed=bool(_error(attempt))))
     return lanes
 
 
@@ -266,6 +267,12 @@ def _answer(attempt: TracedAttempt) -> str:
     return f"HTTP {attempt.http_status}" if attempt.http_status else attempt.error_type or UNKNOWN
 
 
+def _error(attempt: TracedAttempt) -> str:
+    return attempt.error_type or (
+        f"HTTP {attempt.http_status}" if attempt.http_status >= _FIRST_FAILURE else ""
+    )
+
+
 def _attempts(attempts: Sequence[TracedAttempt]) -> None:
     st.subheader("HTTP attempts of this call")
     if not attempts:
@@ -278,8 +285,8 @@ def _attempts(attempts: Sequence[TracedAttempt]) -> None:
                 "started": time_text(attempt.started_at),
                 "took": seconds_text(attempt.duration_us),
                 "answer": _answer(attempt),
-                "error": attempt.error_type,
-                "request": f"{attempt.method} {attempt.server_address}",
+                "error": _error(attempt),
+                "request": f"{attempt.method} {attempt.server_address}".strip(),
             }
             for attempt in attempts
         ],
@@ -296,7 +303,7 @@ def _siblings(others: Sequence[TracedCall]) -> None:
         text.markdown(
             escaped(
                 f"{time_text(other.started_at)} · {shown(other.model)} · {_outcome(other)} · "
-                f"{seconds_text(other.duration_us)} · {usd_text(other.cost_usd)}"
+                f"{seconds_text(other.duration_us)} · {cost_text(other.cost_usd, unpriced=other.unpriced)}"
             )
         )
         button.button(

@@ -26,10 +26,12 @@ from costspan_dashboards.figures import (
 )
 from costspan_dashboards.filters import Filters, TimeRange
 from costspan_dashboards.queries import Extent, Overview, extent, last_runs, overview
+from costspan_reconcile.queries import recon_days, uninstrumented_keys
 
 _STALE = timedelta(minutes=15)
 _MOVERS = 5
 _ALERTS = 3
+_RECONCILED_DAYS = 30
 
 
 def draw(store: Store, filters: Filters, now: datetime) -> None:
@@ -47,6 +49,7 @@ def draw(store: Store, filters: Filters, now: datetime) -> None:
         st.altair_chart(
             stacked_bars(
                 by_feature.bars("usd"),
+                time=filters.time,
                 order=by_feature.order,
                 other=OTHER,
                 seconds=seconds,
@@ -102,9 +105,9 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         before = overview(store, replace(filters, time=filters.time.previous))
     first, second, third = st.columns(3)
     with first:
-        _spend("Spend today (UTC)", today, yesterday, "than yesterday until the same time")
+        _spend("Spend today (UTC)", today, yesterday, "against yesterday until the same time")
     with second:
-        _spend("Spend in this range", current, before, "than the period before")
+        _spend("Spend in this range", current, before, "against the period before")
     with third, st.container(border=True, height="stretch"):
         _alerts(store, now)
         _reconciled(store, now)
@@ -115,7 +118,7 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         count_text(current.calls),
         more_calls,
         delta_color="off",
-        delta_description=_described(before, more_calls, "than the period before"),
+        delta_description=_described(before, more_calls, "against the period before"),
         border=True,
     )
     errors.metric(
@@ -124,7 +127,7 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         _points(current, before),
         delta_color="inverse",
         delta_description=(
-            f"than the period before; {current.errors:,} failed"
+            f"against the period before; {current.errors:,} failed"
             if before and before.calls
             else f"{current.errors:,} failed"
         ),
@@ -136,7 +139,7 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
         seconds_text(current.p95_us),
         slower,
         delta_color="inverse",
-        delta_description=_described(before, slower, "than the period before"),
+        delta_description=_described(before, slower, "against the period before"),
         border=True,
     )
 
@@ -145,13 +148,13 @@ def _spend(title: str, now: Overview, before: Overview | None, against: str) -> 
     change = change_text(now.spend_usd, before and before.spend_usd)
     with st.container(border=True, height="stretch"):
         st.metric(
-            f"{title}, USD, estimated",
+            title,
             usd_text(now.spend_usd),
             change,
             delta_color="inverse",
             delta_description=_described(before, change, against),
         )
-        st.caption(escaped(unpriced_text(now.unpriced)))
+        st.caption(f"USD, estimated; {escaped(unpriced_text(now.unpriced))}")
 
 
 def _described(before: Overview | None, change: str | None, words: str) -> str:
@@ -177,7 +180,9 @@ def _alerts(store: Store, now: datetime) -> None:
         f"alert{'' if len(firing) == 1 else 's'}**, explained on the page Alerts"
     )
     for alert in firing[:_ALERTS]:
-        st.caption(f"{escaped(alert.finding.title)}; began {age_text(alert.finding.since, now)}")
+        st.caption(
+            f"{escaped(alert.finding.title)}; first seen {age_text(alert.finding.since, now)}"
+        )
     if len(firing) > _ALERTS:
         st.caption(f"and {len(firing) - _ALERTS} more")
 
@@ -187,11 +192,31 @@ def _reconciled(store: Store, now: datetime) -> None:
     if run is None:
         st.markdown(":material/help: **Not reconciled yet**: all costs are estimates")
     elif run.status == "ok":
-        st.markdown(f":material/check_circle: **Reconciled** {age_text(run.ended_at, now)}")
+        troubles = _unreconciled(store, now)
+        icon = ":orange[:material/warning:]" if troubles else ":material/check_circle:"
+        st.markdown(f"{icon} **Reconciled** {age_text(run.ended_at, now)}")
+        if troubles:
+            st.caption(
+                f"Last {_RECONCILED_DAYS} days: {', '.join(troubles)}; see the page Reconciliation"
+            )
+        st.caption(escaped(run.detail))
     else:
         worked = f"last worked {age_text(run.worked_at, now)}" if run.worked_at else "never worked"
         st.markdown(f":orange[:material/warning:] **Reconciliation {run.status}**, {worked}")
         st.caption(escaped(run.detail))
+
+
+def _unreconciled(store: Store, now: datetime) -> list[str]:
+    """Return what a person should look at, in words; nothing where all is explained."""
+    until = now.astimezone(UTC).date() + timedelta(days=1)
+    since = until - timedelta(days=_RECONCILED_DAYS)
+    verdicts = [day.verdict for day in recon_days(store, since, until)]
+    found = {
+        "days blocked": verdicts.count("BLOCKED"),
+        "days to review": verdicts.count("REVIEW"),
+        "billed keys that no span carries": len(uninstrumented_keys(store, since, until)),
+    }
+    return [f"{name}: {count}" for name, count in found.items() if count]
 
 
 def _movers(title: str, totals: Sequence[Total]) -> None:

@@ -15,6 +15,7 @@ from costspan_dashboards.figures import (
     range_text,
     time_text,
     unpriced_text,
+    usd_format,
     usd_text,
 )
 from costspan_dashboards.filters import Filters
@@ -52,7 +53,12 @@ def draw(store: Store, filters: Filters, now: datetime) -> None:
     _headline(found, overview(store, filters), measure, filters, now)
     st.altair_chart(
         stacked_bars(
-            found.bars(measure), order=found.order, other=OTHER, seconds=seconds, unit=unit
+            found.bars(measure),
+            time=filters.time,
+            order=found.order,
+            other=OTHER,
+            seconds=seconds,
+            unit=unit,
         )
     )
     st.caption("The first and last bar may be part of a step.")
@@ -103,7 +109,11 @@ def _table(found: Breakdown, by: str, measure: str, *, comparable: bool) -> None
         if comparable:
             row |= {"period before": before, "change": change or "-"}
         rows.append(row)
-    dollars = st.column_config.NumberColumn(format="$%.6f")
+    dollars = st.column_config.NumberColumn(
+        format=usd_format(
+            amount for total in found.totals for amount in (total.cost_usd, total.previous_usd)
+        )
+    )
     whole = st.column_config.NumberColumn(format="localized")
     st.dataframe(
         rows,

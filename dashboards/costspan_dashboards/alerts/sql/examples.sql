@@ -7,7 +7,8 @@ SELECT
     started_at,
     duration_us,
     cost_usd,
-    if(status = 'ok', '', toString(error_type)) AS error_type
+    if(status = 'ok', '', toString(error_type)) AS error_type,
+    unpriced
 FROM calls FINAL
 WHERE started_at >= {since:DateTime('UTC')} AND started_at < {until:DateTime('UTC')}
     AND ({rule:String} != 'errors' OR status = 'error')
