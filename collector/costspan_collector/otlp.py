@@ -31,22 +31,36 @@ def encode(message: Message, kind: str) -> bytes:
     return json_format.MessageToJson(message, indent=None).encode()
 
 
-def decode(body: bytes, kind: str) -> ExportTraceServiceRequest:
+class TooManySpans(Rejected):
+    """More spans than one request may hold: empty ones are two bytes each, and costly to read."""
+
+
+def decode(body: bytes, kind: str, *, most_spans: int = 50_000) -> ExportTraceServiceRequest:
     """Return the request in `body`.
 
     Raises:
+        TooManySpans: it holds more than `most_spans`.
         Rejected: it is none. The message says where, never what: that may be private.
     """
     if kind == JSON:
-        return _decode_json(body)
+        return _decode_json(body, most_spans)
     try:
-        return ExportTraceServiceRequest.FromString(body)
+        request = ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
         msg = "the body is not a protobuf ExportTraceServiceRequest"
         raise Rejected(msg) from error
+    scopes = (scope for spans in request.resource_spans for scope in spans.scope_spans)
+    _bound(sum(len(scope.spans) for scope in scopes), most_spans)
+    return request
 
 
-def _decode_json(body: bytes) -> ExportTraceServiceRequest:
+def _bound(spans: int, most_spans: int) -> None:
+    if spans > most_spans:
+        msg = f"{spans} spans in one request; send at most {most_spans}"
+        raise TooManySpans(msg)
+
+
+def _decode_json(body: bytes, most_spans: int) -> ExportTraceServiceRequest:
     try:
         parsed: object = json.loads(body)
     except json.JSONDecodeError as error:
@@ -59,6 +73,7 @@ def _decode_json(body: bytes) -> ExportTraceServiceRequest:
         msg = "the body is JSON, but no object with resourceSpans"
         raise Rejected(msg)
     document = cast("dict[str, Any]", parsed)
+    _bound(sum(1 for _ in _spans(document)), most_spans)
     for span in _spans(document):
         for name in ("traceId", "spanId", "parentSpanId"):
             if name in span:

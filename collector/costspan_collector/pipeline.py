@@ -30,8 +30,9 @@ _REMEMBERED = 100_000
 """Identities kept to tell a span delivered again from a new one, for the counters only."""
 
 _AnyRow = TypeVar("_AnyRow", Call, HttpAttempt)
-_of_call = attrgetter(*Call.__dataclass_fields__.keys() - {"received_at", "ingest_id"})
-_of_attempt = attrgetter(*HttpAttempt.__dataclass_fields__.keys() - {"received_at", "ingest_id"})
+_ABOUT_DELIVERY = {"received_at", "ingest_id"}
+_of_call = attrgetter(*(n for n in Call.__dataclass_fields__ if n not in _ABOUT_DELIVERY))
+_of_attempt = attrgetter(*(n for n in HttpAttempt.__dataclass_fields__ if n not in _ABOUT_DELIVERY))
 
 
 class QueueFull(Unavailable):

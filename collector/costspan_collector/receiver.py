@@ -68,6 +68,7 @@ class _Intake:
     def __init__(self, pipeline: Pipeline, settings: Receiver, now: Callable[[], datetime]) -> None:
         self._pipeline = pipeline
         self._most_bytes = settings.max_body_bytes
+        self._most_spans = settings.max_request_spans
         self._now = now
         self._held_bytes = 0  # touched by the event loop's thread only
         self._decoders: CapacityLimiter | None = None
@@ -135,7 +136,9 @@ class _Intake:
 
     def _decoded(self, kind: str, body: bytes) -> Normalised:
         try:
-            request = otlp.decode(body, kind)
+            request = otlp.decode(body, kind, most_spans=self._most_spans)
+        except otlp.TooManySpans as error:
+            raise _Answer(413, _INVALID_ARGUMENT, str(error)) from error
         except Rejected as error:
             raise _Answer(400, _INVALID_ARGUMENT, str(error)) from error
         return normalise(

@@ -34,6 +34,8 @@ class Receiver(BaseSettings):
     """OTLP/HTTP's own port, so that an app needs no setting; 0 takes a free one."""
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     """Of one request, counted after decompression too."""
+    max_request_spans: int = Field(default=50_000, gt=0)
+    """Of one request: a span may be two bytes on the wire, and costs far more to read."""
     queue_spans: int = Field(default=50_000, gt=0)
     """Spans that may wait for the store before senders are asked to come back later."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from costspan.capture import Capture
 
 _log = logging.getLogger("costspan")
-_lock = threading.Lock()
+_lock = threading.RLock()
 _current: "Installation | None" = None
 
 
@@ -75,8 +75,18 @@ def install(
         before = _current
         if before is not None and before.active and plain:
             return before
-    if before is not None:
-        before.uninstall()
+        if before is not None:
+            before.uninstall()
+        _current = _installed(overrides, tracer_provider, span_exporter, service_name)
+        return _current
+
+
+def _installed(
+    overrides: dict[str, Any],
+    tracer_provider: "TracerProvider | None",
+    span_exporter: "SpanExporter | None",
+    service_name: str | None,
+) -> Installation:
     try:
         settings = replace(settings_module.from_environment(os.environ), **overrides)
         if not settings.enabled:
@@ -88,10 +98,7 @@ def install(
         destination = Destination(
             tracer_provider=tracer_provider, span_exporter=span_exporter, service_name=service_name
         )
-        installation = Installation(Capture(settings, destination).start())
+        return Installation(Capture(settings, destination).start())
     except Exception as error:  # noqa: BLE001
         count("install_failed", error)
         return Installation(None)
-    with _lock:
-        _current = installation
-    return installation

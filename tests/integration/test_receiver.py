@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -185,6 +186,19 @@ def test_a_body_that_is_too_large_is_refused(collector: Any, settings: Any) -> N
     response = collector.post(b"x" * (settings.max_body_bytes + 1))
     assert response.status_code == 413
     assert "send fewer spans at once" in said(response)
+
+
+@pytest.mark.parametrize("kind", ["application/x-protobuf", "application/json"])
+def test_a_small_body_of_very_many_spans_is_refused(collector: Any, kind: str) -> None:
+    if kind == "application/json":
+        spans = ",".join(["{}"] * 60_000)
+        body = f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}'.encode()
+    else:
+        scope = ScopeSpans(spans=[Span()] * 60_000)
+        body = TracesData(resource_spans=[ResourceSpans(scope_spans=[scope])]).SerializeToString()
+    response = collector.post(body, kind)
+    assert response.status_code == 413
+    assert "60000 spans in one request" in said(response)
 
 
 def test_a_body_that_unpacks_to_too_much_is_not_unpacked(collector: Any) -> None:

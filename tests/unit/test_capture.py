@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 from decimal import Decimal
@@ -198,7 +199,7 @@ def test_reading_a_response_again_counts_no_tokens(capture: Any) -> None:
     client(RESPONSE).responses.retrieve("resp_1")
     assert captured.call[semconv.OPERATION] == "responses.get"
     assert semconv.INPUT_TOKENS not in captured.call
-    assert semconv.PRICE_STATUS not in captured.call
+    assert captured.call[semconv.PRICE_STATUS] == "not_billed"
 
 
 def test_an_azure_client_is_named_so_and_its_token_is_no_key(capture: Any) -> None:
@@ -273,3 +274,56 @@ def test_capture_can_be_switched_off(capture: Any, monkeypatch: pytest.MonkeyPat
     ask(client(chat()))
     assert not captured.spans
     assert not captured.installation.active
+
+
+def test_no_span_quotes_a_key_that_an_http_error_or_a_url_does(capture: Any) -> None:
+    captured = capture()
+    with_newline = f"{KEY}\n"  # as a secrets file ends
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        with pytest.raises(openai.APIConnectionError) as caught:
+            openai.OpenAI(api_key=with_newline, base_url=url, max_retries=0).models.list()
+    assert KEY in str(caught.value.__cause__), "the app sees what it would without us"
+    ask(client(chat()), extra_query={"subscription-key": KEY})
+    everything = "".join(span.to_json() for span in captured.spans)
+    assert KEY not in everything
+    assert "LocalProtocolError" in everything
+
+
+def test_a_file_that_is_read_leaves_nothing_of_its_content(capture: Any) -> None:
+    captured = capture()
+    client({"id": "patient-4711", "model": "a secret"}).files.content("file-1")
+    everything = "".join(span.to_json() for span in captured.spans)
+    assert "patient" not in everything
+    assert "secret" not in everything
+
+
+def test_azure_is_not_asked_for_usage_that_older_versions_refuse(capture: Any) -> None:
+    capture()
+    asked: list[bytes] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.content)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"")
+
+    azure = openai.AzureOpenAI(
+        azure_endpoint="https://mine.openai.azure.com",
+        api_version="2024-06-01",
+        api_key=KEY,
+        http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
+    )
+    assert list(azure.chat.completions.create(model="mine", messages=[], stream=True)) == []
+    assert b"stream_options" not in asked[0]
+
+
+def test_a_fault_before_the_http_span_keeps_the_call(
+    capture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = capture()
+
+    def broken(_: object) -> None:
+        raise TypeError
+
+    monkeypatch.setattr("costspan.capture.attempts.prepare", broken)
+    ask(client(chat()))
+    assert captured.call[semconv.PRICE_STATUS] == "priced"

@@ -7,6 +7,7 @@ headers, which would tell a third party who a call was for, so the headers are p
 """
 
 import sys
+import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -23,6 +24,7 @@ from costspan.counters import count
 
 _CALL = context.create_key("costspan-call")
 _EXCHANGE = "costspan.exchange"
+_preparing = threading.Lock()
 
 
 def current_call() -> Call | None:
@@ -38,6 +40,11 @@ def with_call(call: Call, inside: Context) -> Context:
 
 def prepare(client: Any) -> None:  # noqa: ANN401
     """Route the transports of an HTTP client through us; once, and only those of its own."""
+    with _preparing:
+        _prepare(client)
+
+
+def _prepare(client: Any) -> None:  # noqa: ANN401
     transport = client._transport  # noqa: SLF001
     method = "handle_async_request" if hasattr(client, "aclose") else "handle_request"
     if isinstance(vars(transport).get(method), _Route):
@@ -54,7 +61,7 @@ class _Exchange:
     def __init__(self, headers: object) -> None:
         self.headers = headers
         self.response: Any = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
 
 class _Route:
@@ -101,15 +108,6 @@ class _Route:
     def _make(self, provider: TracerProvider) -> Callable[..., Any]:
         raise NotImplementedError
 
-    def _failed(self, exchange: _Exchange, error: BaseException) -> bool:
-        """Return whether `error` is the instrumentation's own, not the request's."""
-        if error is exchange.error or not isinstance(error, Exception):
-            return False
-        count("http_span_failed", error)
-        if exchange.error is not None:
-            raise exchange.error
-        return True
-
     def _named(self, kind: str) -> Any:  # noqa: ANN401
         from opentelemetry.instrumentation import httpx
 
@@ -125,12 +123,12 @@ class _SyncRoute(_Route):
         request.extensions[_EXCHANGE] = exchange
         try:
             return traced(request)
-        except BaseException as error:
-            if not self._failed(exchange, error):
-                raise
-            return (
-                exchange.response if exchange.response is not None else self.handle_request(request)
-            )
+        except Exception as error:  # noqa: BLE001
+            if exchange.error is None:
+                count("http_span_failed", error)
+        if exchange.error is not None:
+            raise exchange.error
+        return exchange.response if exchange.response is not None else self.handle_request(request)
 
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401
         """Send under the span, with the headers as they were."""
@@ -138,9 +136,9 @@ class _SyncRoute(_Route):
         request.headers = exchange.headers
         try:
             exchange.response = self._plain(request)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             exchange.error = error
-            raise
+            raise _wordless(error) from None
         return exchange.response
 
     def _make(self, provider: TracerProvider) -> Callable[..., Any]:
@@ -162,12 +160,14 @@ class _AsyncRoute(_Route):
         request.extensions[_EXCHANGE] = exchange
         try:
             return await traced(request)
-        except BaseException as error:
-            if not self._failed(exchange, error):
-                raise
-            if exchange.response is not None:
-                return exchange.response
-            return await self.handle_async_request(request)
+        except Exception as error:  # noqa: BLE001
+            if exchange.error is None:
+                count("http_span_failed", error)
+        if exchange.error is not None:
+            raise exchange.error
+        if exchange.response is not None:
+            return exchange.response
+        return await self.handle_async_request(request)
 
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401
         """Send under the span, with the headers as they were."""
@@ -175,9 +175,9 @@ class _AsyncRoute(_Route):
         request.headers = exchange.headers
         try:
             exchange.response = await self._plain(request)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             exchange.error = error
-            raise
+            raise _wordless(error) from None
         return exchange.response
 
     def _make(self, provider: TracerProvider) -> Callable[..., Awaitable[Any]]:
@@ -190,7 +190,20 @@ class _AsyncRoute(_Route):
         ).handle_async_request
 
 
+def _wordless(error: Exception) -> Exception:
+    """Return an exception of the same name that says nothing.
+
+    The instrumentation writes down what an exception says, and that may quote the key.
+    """
+    kind = type(error)
+    return type(kind.__name__, (Exception,), {"__module__": kind.__module__})()
+
+
 def _starts(span: Span, request: Any) -> None:  # noqa: ANN401
+    for name in ("http.url", "url.full"):  # a query may hold a key
+        attributes: dict[str, Any] = getattr(span, "attributes", None) or {}
+        if name in attributes:
+            span.set_attribute(name, str(attributes[name]).partition("?")[0])
     span.set_attribute(semconv.HTTP_METHOD, request.method.decode())
     attempt = whole(request.headers.get("x-stainless-retry-count"))
     if attempt is not None:

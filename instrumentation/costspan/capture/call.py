@@ -34,7 +34,7 @@ from costspan.usage import Usage, read_usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_INT64 = 2**63 - 1
-_MOST_KEPT_BYTES = 8 * 2**20
+_MOST_KEPT_BYTES = 2**20
 _HEAD = {
     "model": semconv.RESPONSE_MODEL,
     "service_tier": semconv.RESPONSE_TIER,
@@ -98,7 +98,7 @@ class Call:
         if not pending:
             self._response = response
             return
-        if _is_text(response):
+        if self._billable and _is_text(response):
             self._body = _Body(cast("type[Any]", type(response)), response.headers)
         _pending_calls.add(self)
         weakref.finalize(response, self.abandoned).atexit = False
@@ -161,7 +161,13 @@ class Call:
         if self._pending:
             return
         response, self._response = self._response, None
-        if not self._seen and response is not None and _is_text(response):
+        if (
+            not self._seen
+            and self._billable
+            and response is not None
+            and _is_text(response)
+            and len(response.content) <= _MOST_KEPT_BYTES
+        ):
             self.saw(json.loads(response.content))
         self.end()
 
@@ -256,6 +262,8 @@ class Call:
         An answer of 4xx or 5xx has none of them: it is not billed, which is not the same as a
         cost that is unknown.
         """
+        if not self._request.operation.billed:
+            return {semconv.PRICE_STATUS: PriceStatus.NOT_BILLED.value}
         if not self._billable:
             return {}
         usage = self._usage

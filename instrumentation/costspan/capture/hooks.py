@@ -76,7 +76,7 @@ class Capture:
             if vars(owner).get(name) is hook:
                 setattr(owner, name, cast("Any", hook).__wrapped__)
         self._patched.clear()
-        end_late()
+        end_all()
         self._destination.close()
 
     def flush(self, timeout_seconds: float) -> bool:
@@ -224,8 +224,8 @@ class Capture:
             bool(kwargs.get("stream"))
             and operation.streams_usage_on_request
             and "stream_options" not in body
-            and self._asks_for_usage(host)
-            and _raw(options) != "stream"
+            and self._asks_for_usage(host, body)
+            and _raw(options) is None  # who reads the raw answer would see the chunk we add
         )
         request = Request(
             operation=operation,
@@ -244,6 +244,8 @@ class Capture:
         who, inside = taken_out(outside)
         for name, value in who.items():
             put(attributes, name, text(value))
+        if ask:
+            args, kwargs = _asking(args, kwargs, options)
         provider = self._destination.provider()
         span = self._tracer_of(provider).start_span(
             f"{operation.name} {request.model}".rstrip(),
@@ -256,15 +258,18 @@ class Capture:
         if not span.is_recording():
             return _Begun(inside, None, args, kwargs)
         call = Call(span, request, provider, http_spans=self._settings.http_spans)
-        if ask:
-            args, kwargs = _asking(args, kwargs, options)
         if call.http_spans:
-            attempts.prepare(client._client)  # noqa: SLF001
+            try:
+                attempts.prepare(client._client)  # noqa: SLF001
+            except Exception as error:  # noqa: BLE001
+                count("http_span_failed", error)
         return _Begun(attempts.with_call(call, inside), call, args, kwargs)
 
-    def _asks_for_usage(self, host: str) -> bool:
+    def _asks_for_usage(self, host: str, body: Mapping[str, Any]) -> bool:
+        """Return whether to ask; Azure's older API versions and its data sources refuse it."""
         when = self._settings.stream_usage
-        return when == "always" or (when == "auto" and self._settings.prices(host))
+        accepts = not host.endswith(".azure.com") and "data_sources" not in body
+        return when == "always" or (when == "auto" and accepts and self._settings.prices(host))
 
     def _tracer_of(self, provider: TracerProvider) -> Tracer:
         known = self._tracer
@@ -342,4 +347,5 @@ def _key(client: Any) -> str | None:  # noqa: ANN401
         if getattr(client, token, None) is not None:
             return None
     key = getattr(client, "api_key", None)
-    return key if isinstance(key, str) and key and not key.startswith("<") else None
+    key = key.strip() if isinstance(key, str) else ""
+    return key if key and not key.startswith("<") else None

@@ -25,6 +25,8 @@ class Status(StrEnum):
     PREPAID_TIER = "prepaid_tier"
     MISSING_USAGE = "missing_usage"
     INVALID_USAGE = "invalid_usage"
+    NOT_BILLED = "not_billed"
+    """An operation that OpenAI does not charge, such as listing models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS calls
     price_book             LowCardinality(String)                           CODEC(ZSTD(1)),
     price_path             LowCardinality(String)                           CODEC(ZSTD(1)),
     -- What a total lacks. An answer of 4xx or 5xx is not billed and comes without a price status.
-    unpriced               Bool ALIAS cost_usd IS NULL AND NOT (status = 'error' AND price_status = ''),
+    unpriced               Bool ALIAS cost_usd IS NULL AND price_status != 'not_billed'
+                                      AND NOT (status = 'error' AND price_status = ''),
     received_at            DateTime64(6, 'UTC')                             CODEC(Delta, ZSTD(1)),
     ingest_id              UInt64                                           CODEC(ZSTD(1)),
     INDEX ix_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
@@ -58,8 +59,8 @@ CREATE TABLE IF NOT EXISTS calls
 )
 ENGINE = ReplacingMergeTree(ingest_id)
 PARTITION BY toYYYYMMDD(started_at)
-PRIMARY KEY (toStartOfFiveMinutes(started_at), service_name)
-ORDER BY (toStartOfFiveMinutes(started_at), service_name, trace_id, span_id)
+PRIMARY KEY toStartOfFiveMinutes(started_at)
+ORDER BY (toStartOfFiveMinutes(started_at), trace_id, span_id)
 SETTINGS
     non_replicated_deduplication_window = 10000,
     fsync_after_insert = 1,
@@ -87,8 +88,8 @@ CREATE TABLE IF NOT EXISTS http_attempts
 )
 ENGINE = ReplacingMergeTree(ingest_id)
 PARTITION BY toYYYYMMDD(started_at)
-PRIMARY KEY (toStartOfFiveMinutes(started_at), service_name)
-ORDER BY (toStartOfFiveMinutes(started_at), service_name, trace_id, span_id)
+PRIMARY KEY toStartOfFiveMinutes(started_at)
+ORDER BY (toStartOfFiveMinutes(started_at), trace_id, span_id)
 SETTINGS
     non_replicated_deduplication_window = 10000,
     fsync_after_insert = 1,
