@@ -35,7 +35,7 @@ class TooManySpans(Rejected):
     """More spans than one request may hold: empty ones are two bytes each, and costly to read."""
 
 
-def decode(body: bytes, kind: str, *, most_spans: int = 50_000) -> ExportTraceServiceRequest:
+def decode(body: bytes, kind: str, *, most_spans: int) -> ExportTraceServiceRequest:
     """Return the request in `body`.
 
     Raises:

@@ -20,6 +20,8 @@ from costspan_collector.record import Call
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store
 
+MOST = Receiver().max_request_spans
+
 ON_THE_ENGINE = settings(
     max_examples=25,
     deadline=None,
@@ -128,9 +130,9 @@ def test_every_span_is_kept_refused_or_passed_by_and_what_passes_can_be_stored(
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
     with contextlib.suppress(Rejected):
-        otlp.decode(body, otlp.PROTOBUF)
+        otlp.decode(body, otlp.PROTOBUF, most_spans=MOST)
     with contextlib.suppress(Rejected):
-        otlp.decode(body, otlp.JSON)
+        otlp.decode(body, otlp.JSON, most_spans=MOST)
 
 
 KEYS = st.sampled_from(
@@ -149,7 +151,7 @@ NESTED = DOCUMENTS.map(lambda inner: {"resourceSpans": [{"scopeSpans": [{"spans"
 @given(DOCUMENTS | NESTED)
 def test_any_json_is_a_request_or_refused(document: object) -> None:
     with contextlib.suppress(Rejected):
-        otlp.decode(json.dumps(document).encode(), otlp.JSON)
+        otlp.decode(json.dumps(document).encode(), otlp.JSON, most_spans=MOST)
 
 
 @given(
@@ -160,6 +162,6 @@ def test_any_json_is_a_request_or_refused(document: object) -> None:
 def test_json_ids_are_hex_and_times_are_whole(trace: bytes, span: bytes, start: int) -> None:
     document = {"traceId": trace.hex(), "spanId": span.hex(), "startTimeUnixNano": str(start)}
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [document]}]}]}
-    request = otlp.decode(json.dumps(body).encode(), otlp.JSON)
+    request = otlp.decode(json.dumps(body).encode(), otlp.JSON, most_spans=MOST)
     read = request.resource_spans[0].scope_spans[0].spans[0]
     assert read == Span(trace_id=trace, span_id=span, start_time_unix_nano=start)
