@@ -69,6 +69,8 @@ STREAM_OUTCOME = "costspan.stream.outcome"
 STREAM_CHUNKS = "costspan.stream.chunks"
 TIME_PER_CHUNK = "costspan.stream.time_per_chunk"
 """Seconds between output chunks after the first, mean."""
+RATE_LIMIT_REQUESTS = "costspan.rate_limit.limit_requests"
+RATE_LIMIT_TOKENS = "costspan.rate_limit.limit_tokens"
 RATE_LIMIT_REMAINING_REQUESTS = "costspan.rate_limit.remaining_requests"
 RATE_LIMIT_REMAINING_TOKENS = "costspan.rate_limit.remaining_tokens"
 
@@ -80,3 +82,19 @@ USER = "costspan.user"
 CUSTOMER = "costspan.customer"
 PROMPT = "costspan.prompt"
 ATTRIBUTION = (TEAM, FEATURE, USER, CUSTOMER, PROMPT)
+
+# OpenTelemetry, content; only where the app asked for it
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+CONTENT_CUT = "costspan.content.cut"
+"""True where a message was too long to be kept whole."""
+
+# Metrics
+TOKEN_TYPE = "gen_ai.token.type"
+METRIC_DURATION = "gen_ai.client.operation.duration"
+METRIC_TOKENS = "gen_ai.client.token.usage"
+METRIC_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+METRIC_COST = "gen_ai.client.operation.cost"
+"""Proposed to OpenTelemetry, not yet agreed (Source: semantic-conventions-genai#443)."""
+METRIC_UNPRICED = "costspan.client.unpriced_calls"

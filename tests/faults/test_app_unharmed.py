@@ -21,6 +21,7 @@ import costspan
 from costspan import semconv
 from costspan.capture.call import Call
 from costspan.capture.hooks import Capture
+from costspan.capture.start import Starter
 from costspan.counters import counters
 
 ASK: dict[str, Any] = {
@@ -145,7 +146,7 @@ def stream(client: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Capture, "_start_span"),
+        (Starter, "start"),
         (Call, "arrived"),
         (Call, "saw"),
         (Call, "returned"),
@@ -454,14 +455,62 @@ def test_types_and_chunks_are_those_of_the_bare_sdk(here: OpenAIHere, capture: A
     assert captured.call[semconv.STREAM_CHUNKS] == len(bare) == 3
 
 
-@pytest.mark.parametrize("given", [{"include_usage": True}, {"include_usage": False}, None])
-def test_stream_options_of_the_app_are_left_alone(
+@pytest.mark.parametrize("given", [{"include_usage": True}, {"include_usage": False}])
+def test_a_stream_whose_app_decides_about_usage_is_left_alone(
     given: Any, here: OpenAIHere, capture: Any
 ) -> None:
     bare = [each.to_json() for each in stream(here.client(), stream_options=given)]
     capture()
     assert [each.to_json() for each in stream(here.client(), stream_options=given)] == bare
     assert here.requests[-1].content == here.requests[-2].content
+
+
+@pytest.mark.parametrize("extra", [False, True])
+@pytest.mark.parametrize("given", [{"include_obfuscation": False}, {}, None])
+def test_other_stream_options_of_the_app_are_sent_along(
+    extra: bool, given: Any, here: OpenAIHere, capture: Any
+) -> None:
+    asked: Any = {"extra_body" if extra else "stream_options": given}
+    if extra:
+        asked = {"extra_body": {"stream_options": given}}
+    bare = [each.to_json() for each in stream(here.client(), **asked)]
+    captured = capture()
+    assert [each.to_json() for each in stream(here.client(), **asked)] == bare
+    sent = json.loads(here.requests[-1].content)["stream_options"]
+    assert sent == {**(given or {}), "include_usage": True}
+    assert captured.call[semconv.INPUT_TOKENS] == 11
+
+
+@pytest.mark.parametrize("way", ["iter_lines", "iter_raw", "iter_bytes", "raw", "sliced"])
+def test_who_reads_the_bytes_of_a_stream_does_not_see_what_we_asked_for(
+    way: str, here: OpenAIHere, capture: Any
+) -> None:
+    def read() -> Any:
+        if way == "sliced":
+            whole = b"".join(chunks(usage=bool(captured)))
+            here.answers.append(sse(Wire([whole[i : i + 7] for i in range(0, len(whole), 7)])))
+        if way == "raw":
+            raw = here.client().chat.completions.with_raw_response.create(**ASK, stream=True)
+            return list(raw.http_response.iter_lines())
+        made = stream(here.client()).response
+        return b"".join(made.iter_raw()) if way == "sliced" else list(getattr(made, way)())
+
+    captured: Any = None
+    bare = read()
+    captured = capture()
+    assert read() == bare
+    assert captured.call[semconv.INPUT_TOKENS] == 11
+    assert captured.call[semconv.STREAM_OUTCOME] == "completed"
+
+
+def test_uninstalling_under_an_open_stream_does_not_show_what_we_asked_for(
+    here: OpenAIHere, capture: Any
+) -> None:
+    bare = [each.choices for each in stream(here.client())]
+    captured = capture()
+    made = stream(here.client())
+    captured.installation.uninstall()
+    assert [each.choices for each in made] == bare
 
 
 def test_a_host_that_is_not_openai_is_not_asked_for_usage_and_has_no_price(
@@ -492,7 +541,7 @@ def test_raw_responses_are_unchanged_and_have_their_tokens(
             raw = completions.with_raw_response.create(**ASK)
             return (type(raw), raw.content if how == "raw unparsed" else raw.parse().to_dict())
         if how == "lazy stream":
-            here.answers[-1] = sse(Wire(chunks(usage=True)))
+            here.answers.clear()
             with completions.with_streaming_response.create(**ASK, stream=True) as lazy:
                 return list(lazy.iter_lines())
         with completions.with_streaming_response.create(**ASK) as lazy:
@@ -502,7 +551,6 @@ def test_raw_responses_are_unchanged_and_have_their_tokens(
     bare = use()
     captured = capture()
     assert use() == bare
-    assert here.requests[-1].content == here.requests[-2].content
     assert captured.call[semconv.INPUT_TOKENS] == 11
     assert "abandoned" not in captured.call.values()
 

@@ -4,7 +4,7 @@ All of it comes from outside, so each value is checked: text is cut and made enc
 are whole and fit 64 bits. Messages are never kept; they may quote a prompt or a key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from costspan import semconv
@@ -20,6 +20,8 @@ def text(value: object) -> str | None:
     """Return text that any exporter can encode, None for anything else."""
     if not isinstance(value, str) or not value:
         return None
+    if value.isascii():
+        return value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS]
     return value[:MOST_CHARACTERS].encode(errors="replace").decode()
 
 
@@ -42,18 +44,30 @@ def put(attributes: Attributes, name: str, value: str | float | None) -> None:
         attributes[name] = value
 
 
-def from_headers(headers: Mapping[str, str]) -> Attributes:
-    """Return what the headers of an answer tell."""
+_AZURE_REQUEST_ID = "apim-request-id"
+_HEADERS: Mapping[bytes, tuple[str, Callable[[str], str | int | None]]] = {
+    b"x-request-id": (semconv.REQUEST_ID, text),
+    b"apim-request-id": (_AZURE_REQUEST_ID, text),
+    b"openai-organization": (semconv.ORGANIZATION, text),
+    b"openai-project": (semconv.PROJECT, text),
+    b"x-ratelimit-limit-requests": (semconv.RATE_LIMIT_REQUESTS, whole),
+    b"x-ratelimit-limit-tokens": (semconv.RATE_LIMIT_TOKENS, whole),
+    b"x-ratelimit-remaining-requests": (semconv.RATE_LIMIT_REMAINING_REQUESTS, whole),
+    b"x-ratelimit-remaining-tokens": (semconv.RATE_LIMIT_REMAINING_TOKENS, whole),
+}
+
+
+def from_headers(headers: Any) -> Attributes:  # noqa: ANN401
+    """Return what the headers of an answer tell, in one pass over them."""
     found: Attributes = {}
-    request_id = headers.get("x-request-id") or headers.get("apim-request-id")
-    put(found, semconv.REQUEST_ID, text(request_id))
-    put(found, semconv.ORGANIZATION, text(headers.get("openai-organization")))
-    put(found, semconv.PROJECT, text(headers.get("openai-project")))
-    for name, header in (
-        (semconv.RATE_LIMIT_REMAINING_REQUESTS, "x-ratelimit-remaining-requests"),
-        (semconv.RATE_LIMIT_REMAINING_TOKENS, "x-ratelimit-remaining-tokens"),
-    ):
-        put(found, name, whole(headers.get(header)))
+    for name, value in headers.raw:
+        wanted = _HEADERS.get(name.lower())
+        if wanted is not None:
+            attribute, read = wanted
+            put(found, attribute, read(value.decode("latin-1")))
+    azure = found.pop(_AZURE_REQUEST_ID, None)
+    if azure is not None:
+        found.setdefault(semconv.REQUEST_ID, azure)
     return found
 
 

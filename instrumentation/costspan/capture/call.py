@@ -1,15 +1,13 @@
 """One call from its start to its one end, and the attributes of its span."""
 
 import inspect
-import json
 import os
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
@@ -24,6 +22,7 @@ from costspan.capture.answer import (
     put,
     text,
 )
+from costspan.capture.body import RawBody
 from costspan.capture.operation import Operation
 from costspan.counters import count
 from costspan.errors import InvalidUsage
@@ -34,7 +33,6 @@ from costspan.usage import Usage, read_usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_INT64 = 2**63 - 1
-_MOST_KEPT_BYTES = 2**20
 _HEAD = {
     "model": semconv.RESPONSE_MODEL,
     "service_tier": semconv.RESPONSE_TIER,
@@ -42,8 +40,7 @@ _HEAD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is known of a call before it is sent."""
 
     operation: Operation
@@ -60,16 +57,44 @@ class Request:
 class Call:
     """What is seen of one call. Ends its span exactly once, however the call ends."""
 
+    __slots__ = (
+        "__weakref__",
+        "_billable",
+        "_body",
+        "_finish_reasons",
+        "_found",
+        "_head",
+        "_invalid",
+        "_outcome",
+        "_pending",
+        "_reported",
+        "_request",
+        "_response",
+        "_seen",
+        "_started",
+        "_token",
+        "_usage",
+        "asked_for_usage",
+        "chunks",
+        "first_chunk",
+        "http_spans",
+        "last_chunk",
+        "provider",
+        "reading",
+        "span",
+    )
+
     def __init__(
         self, span: Span, request: Request, provider: TracerProvider, *, http_spans: bool
     ) -> None:
         self.span = span
         self.provider = provider
         self.http_spans = http_spans
+        self.asked_for_usage = request.asked_for_usage
         self.reading = False
         """The SDK is inside the stream: a close seen now is its own, at the end or an error."""
-        self.hide_next = False
-        """The chunk being read answers our own question; the app must not see it."""
+        self.chunks = 0
+        self.first_chunk = self.last_chunk = 0.0
         self._request = request
         self._found: Attributes = {}
         self._head: dict[str, object] = {}
@@ -81,11 +106,9 @@ class Call:
         self._seen = False
         self._response: Any = None
         self._pending = False
-        self._body: _Body | None = None
+        self._body: RawBody | None = None
         self._outcome: str | None = None
-        self._chunks = 0
         self._started = time.perf_counter()
-        self._first_chunk = self._last_chunk = 0.0
         self._token = [True]
 
     # What happens, in order.
@@ -98,25 +121,18 @@ class Call:
         if not pending:
             self._response = response
             return
-        if self._billable and _is_text(response):
-            self._body = _Body(cast("type[Any]", type(response)), response.headers)
+        self._body = RawBody(
+            response, keeps=self._billable, asked_for_usage=self._request.asked_for_usage
+        )
         _pending_calls.add(self)
         weakref.finalize(response, self.abandoned).atexit = False
-
-    def conceal(self, data: Any) -> None:  # noqa: ANN401
-        """Take what `include_usage` adds out of a stream that did not ask for it."""
-        if not self._request.asked_for_usage or not isinstance(data, dict) or "usage" not in data:
-            return
-        chunk = cast("dict[str, Any]", data)
-        if chunk["usage"] is None:
-            del chunk["usage"]
-        elif chunk.get("choices") == []:
-            self.hide_next = True
 
     def saw(self, data: object) -> None:
         """Note what a body, or one event of a stream, tells."""
         event = mapping(data)
         if event is None:
+            return
+        if self.reading and "model" in self._head and _is_delta(event):
             return
         body = mapping(event.get("response")) or event
         self._seen = True
@@ -134,41 +150,28 @@ class Call:
         elif body.get("object") == "response":
             self._read_response(body)
 
-    def chunk(self) -> None:
-        """Note that the app is given one chunk."""
-        self._last_chunk = time.perf_counter()
-        if not self._chunks:
-            self._first_chunk = self._last_chunk
-        self._chunks += 1
-
-    def watched(self) -> None:
-        """Note that the SDK reads the stream, so its bytes need not be kept."""
-        self._body = None
-
-    def keep(self, data: bytes) -> None:
-        """Keep bytes of a body that the app may read by itself."""
-        if self._body is not None and not self._body.keep(data):
+    def read_raw(self, data: bytes) -> bytes:
+        """Note bytes that the app reads by itself; return what it is to see of them."""
+        try:
+            return self._body.read(data) if self._body is not None else data
+        except Exception as error:  # noqa: BLE001
             self._body = None
-            count("body_too_large")
+            count("body_unread", error)
+            return data
 
-    @property
-    def keeps_bytes(self) -> bool:
-        """Whether the bytes of the body are the only way to see it."""
-        return self._body is not None
+    def raw_rest(self) -> bytes:
+        """Return what is left for the app when such a body ends."""
+        return self._body.rest() if self._body is not None else b""
 
     def returned(self) -> None:
         """End, unless the body is still to be read."""
         if self._pending:
             return
         response, self._response = self._response, None
-        if (
-            not self._seen
-            and self._billable
-            and response is not None
-            and _is_text(response)
-            and len(response.content) <= _MOST_KEPT_BYTES
-        ):
-            self.saw(json.loads(response.content))
+        if not self._seen and self._billable and response is not None:
+            body = RawBody(response, keeps=True, asked_for_usage=False)
+            body.read(response.content)
+            self._body = body
         self.end()
 
     def failed(self, error: BaseException) -> None:
@@ -188,8 +191,8 @@ class Call:
     def closed(self, *, at_end: bool = False) -> None:
         """End a body that was closed; `at_end`: all of it had been read."""
         if not self.reading:
-            if self._outcome is None and not at_end:
-                self._outcome = "closed_early"
+            if self._outcome is None:
+                self._outcome = "completed" if at_end else "closed_early"
             self.end()
 
     def abandoned(self) -> None:
@@ -202,7 +205,7 @@ class Call:
             return
         self._outcome = "abandoned"
         if _inside_telemetry():
-            _late.put((self, time.time_ns()))
+            _late.append((self, time.time_ns()))
         else:
             self._finish()
 
@@ -223,7 +226,8 @@ class Call:
     def _finish(self, end_ns: int | None = None) -> None:
         try:
             if self._body is not None:
-                self._read_kept(self._body)
+                for document in self._body.documents():
+                    self.saw(document)
         except Exception as error:  # noqa: BLE001
             count("body_unread", error)
         try:
@@ -248,12 +252,12 @@ class Call:
             ]
         if self._pending:
             put(found, semconv.STREAM_OUTCOME, self._outcome)
-        if self._chunks:
-            found[semconv.STREAM_CHUNKS] = self._chunks
-            found[semconv.TIME_TO_FIRST_CHUNK] = self._first_chunk - self._started
-        if self._chunks > 1:
-            between = self._last_chunk - self._first_chunk
-            found[semconv.TIME_PER_CHUNK] = between / (self._chunks - 1)
+        if self.chunks:
+            found[semconv.STREAM_CHUNKS] = self.chunks
+            found[semconv.TIME_TO_FIRST_CHUNK] = self.first_chunk - self._started
+        if self.chunks > 1:
+            between = self.last_chunk - self.first_chunk
+            found[semconv.TIME_PER_CHUNK] = between / (self.chunks - 1)
         return found | self._cost()
 
     def _cost(self) -> Attributes:
@@ -321,50 +325,30 @@ class Call:
             put(self._found, semconv.ERROR_CODE, code)
             self._found[semconv.ERROR_TYPE] = code or "response_failed"
 
-    def _read_kept(self, body: "_Body") -> None:
-        for data in body.read():
-            self.saw(data)
 
-
-class _Body:
-    """The raw bytes of a body that the app reads by itself."""
-
-    def __init__(self, response_class: type[Any], headers: Mapping[str, str]) -> None:
-        self._response_class = response_class
-        self._headers = {
-            name: headers[name] for name in ("content-type", "content-encoding") if name in headers
-        }
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def keep(self, data: bytes) -> bool:
-        """Add bytes; False if there are too many by now."""
-        self._parts.append(data)
-        self._size += len(data)
-        return self._size <= _MOST_KEPT_BYTES
-
-    def read(self) -> list[object]:
-        """Return the JSON document, or each event of a stream; the HTTP library decompresses."""
-        if not self._parts:
-            return []
-        raw = b"".join(self._parts)
-        content: bytes = self._response_class(200, headers=self._headers, content=raw).content
-        if "event-stream" not in self._headers.get("content-type", ""):
-            return [json.loads(content)]
-        events = (line[5:].strip() for line in content.splitlines() if line.startswith(b"data:"))
-        return [json.loads(event) for event in events if event.startswith(b"{")]
+def _is_delta(event: Mapping[str, Any]) -> bool:
+    """Return whether an event carries content only; nearly all do, and each costs the app time."""
+    if event.get("usage") or "response" in event:
+        return False
+    choices: object = event.get("choices")
+    if choices is None:
+        return True
+    if not isinstance(choices, list) or len(cast("list[object]", choices)) != 1:
+        return False
+    choice = mapping(cast("list[object]", choices)[0])
+    return choice is not None and not choice.get("finish_reason")
 
 
 _pending_calls: weakref.WeakSet[Call] = weakref.WeakSet()
-_late: SimpleQueue[tuple[Call, int]] = SimpleQueue()
+_late: deque[tuple[Call, int]] = deque()
 
 
 def end_late() -> None:
     """End the spans of streams that were collected at a bad moment."""
-    while True:
+    while _late:
         try:
-            call, end_ns = _late.get_nowait()
-        except Empty:
+            call, end_ns = _late.popleft()
+        except IndexError:  # another thread took it
             return
         call._finish(end_ns)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
@@ -394,8 +378,3 @@ def _inside_telemetry() -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _is_text(response: Any) -> bool:  # noqa: ANN401
-    kind = str(response.headers.get("content-type", "")).split(";")[0].strip().lower()
-    return kind.endswith("json") or kind == "text/event-stream"

@@ -1,10 +1,12 @@
 """See a stream go by without changing what it is: the iterator inside is replaced, not the stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from time import perf_counter
 from typing import Any
 
 import wrapt
 
+from costspan.capture.answer import mapping
 from costspan.capture.call import Call
 from costspan.counters import count
 
@@ -20,10 +22,12 @@ def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None
                 break
             finally:
                 call.reading = False
-            if call.hide_next:
-                call.hide_next = False
+            if call.asked_for_usage and _answers_us(chunk):
                 continue
-            call.chunk()
+            call.last_chunk = perf_counter()
+            call.chunks += 1
+            if call.chunks == 1:
+                call.first_chunk = call.last_chunk
             yield chunk
     except GeneratorExit:
         chunks.close()
@@ -46,10 +50,12 @@ async def watch_async(call: Call, chunks: AsyncGenerator[Any, None]) -> AsyncGen
                 break
             finally:
                 call.reading = False
-            if call.hide_next:
-                call.hide_next = False
+            if call.asked_for_usage and _answers_us(chunk):
                 continue
-            call.chunk()
+            call.last_chunk = perf_counter()
+            call.chunks += 1
+            if call.chunks == 1:
+                call.first_chunk = call.last_chunk
             yield chunk
     except GeneratorExit:
         await chunks.aclose()
@@ -61,6 +67,13 @@ async def watch_async(call: Call, chunks: AsyncGenerator[Any, None]) -> AsyncGen
     _end(call, completed=True)
 
 
+def _answers_us(chunk: Any) -> bool:  # noqa: ANN401
+    """Return whether a chunk is the one that `include_usage` adds."""
+    if raw := mapping(chunk):
+        return raw.get("choices") == [] and raw.get("usage") is not None
+    return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
+
+
 class WatchedBytes(wrapt.ObjectProxy[Any]):
     """A response's byte stream that says when it is closed; closing is how the helpers stop."""
 
@@ -70,12 +83,26 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
         self._self_at_end = False
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._kept() if self._self_call.keeps_bytes else iter(self.__wrapped__)
+        call = self._self_call
+        for data in self.__wrapped__:
+            if call.reading:
+                yield data
+            elif passed := call.read_raw(data):
+                yield passed
+        if rest := call.raw_rest():
+            yield rest
+        self._self_at_end = True
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._self_call.keeps_bytes:
-            return self._kept_async()
-        return aiter(self.__wrapped__)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        call = self._self_call
+        async for data in self.__wrapped__:
+            if call.reading:
+                yield data
+            elif passed := call.read_raw(data):
+                yield passed
+        if rest := call.raw_rest():
+            yield rest
+        self._self_at_end = True
 
     def close(self) -> None:
         """Close, then end the call."""
@@ -96,18 +123,6 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
             self._self_call.closed(at_end=self._self_at_end)
         except Exception as error:  # noqa: BLE001
             count("stream_end_unseen", error)
-
-    def _kept(self) -> Iterator[bytes]:
-        for data in self.__wrapped__:
-            self._self_call.keep(data)
-            yield data
-        self._self_at_end = True
-
-    async def _kept_async(self) -> AsyncIterator[bytes]:
-        async for data in self.__wrapped__:
-            self._self_call.keep(data)
-            yield data
-        self._self_at_end = True
 
 
 def _end(call: Call, error: BaseException | None = None, *, completed: bool = False) -> None:

@@ -1,0 +1,75 @@
+"""What a client of the SDK tells about every call it makes; worked out once a client."""
+
+import hashlib
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from costspan import semconv
+from costspan.capture.answer import Attributes, put, text
+from costspan.settings import Settings
+
+_SHORTEST_KEY_WITH_HINT = 20
+
+
+class Client(NamedTuple):
+    """A client, as its spans show it."""
+
+    base_url: object
+    api_key: object
+    host: str
+    priced: bool
+    """Whether the host charges OpenAI's prices."""
+    place: Attributes
+    """Provider, server and port."""
+    key: Attributes
+    """What may be shown of the API key."""
+
+
+class Clients:
+    """The clients seen so far. One whose key or address changes is looked at again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: WeakKeyDictionary[Any, Client] = WeakKeyDictionary()
+
+    def seen(self, client: Any) -> Client:  # noqa: ANN401
+        """Return what `client` tells."""
+        known = self._known.get(client)
+        base_url, api_key = client.base_url, getattr(client, "api_key", None)
+        if known is None or known.base_url is not base_url or known.api_key != api_key:
+            known = self._known[client] = self._look(client, base_url, api_key)
+        return known
+
+    def _look(self, client: Any, base_url: object, api_key: object) -> Client:  # noqa: ANN401
+        server = urlsplit(str(base_url))
+        host = (server.hostname or "").lower()
+        azure = host.endswith(".azure.com") or "Azure" in type(client).__name__
+        return Client(
+            base_url=base_url,
+            api_key=api_key,
+            host=host,
+            priced=self._settings.prices(host),
+            place={
+                semconv.PROVIDER: "azure.ai.openai" if azure else "openai",
+                semconv.SERVER_ADDRESS: host,
+                semconv.SERVER_PORT: server.port
+                or (80 if server.scheme in {"http", "ws"} else 443),
+            },
+            key=_key(client, api_key),
+        )
+
+
+def _key(client: Any, api_key: object) -> Attributes:  # noqa: ANN401
+    """Return the key's fingerprint if it is one: a token that changes names nobody in a bill."""
+    for token in ("_azure_ad_token", "_azure_ad_token_provider", "_api_key_provider"):
+        if getattr(client, token, None) is not None:
+            return {}
+    key = api_key.strip() if isinstance(api_key, str) else ""
+    if not key or key.startswith("<"):
+        return {}
+    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
+    found: Attributes = {semconv.KEY_FINGERPRINT: digest[:16]}
+    if len(key) >= _SHORTEST_KEY_WITH_HINT:
+        put(found, semconv.KEY_HINT, text(key[-4:]))
+    return found
