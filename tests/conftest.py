@@ -1,6 +1,8 @@
 """Shared by all tests: one real engine for the session, a migrated database for each test."""
 
+import gzip
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -375,6 +377,106 @@ def provider() -> Iterator[Provider]:
     thread.start()
     world.url = f"http://127.0.0.1:{server.server_port}/v1"
     yield world
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Loopback:
+    """OpenAI's chat endpoint and an OTLP receiver on one loopback port, with kept connections."""
+
+    chat: Mapping[str, Any] = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "a secret answer"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+    }
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = {"/v1/chat/completions": 200, "/v1/traces": 200}
+        self.traces: list[ExportTraceServiceRequest] = []
+        self.headers: list[Mapping[str, str]] = []
+        self.asked: list[Mapping[str, Any]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    @property
+    def spans(self) -> list[tuple[str, Span]]:
+        """Every span that arrived, with the name of the service that sent it."""
+        return [
+            (service.value.string_value, span)
+            for request in self.traces
+            for sent in request.resource_spans
+            for service in sent.resource.attributes
+            if service.key == "service.name"
+            for scope in sent.scope_spans
+            for span in scope.spans
+        ]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of an app that calls here and sends its spans here."""
+        return {
+            **os.environ,
+            "OPENAI_BASE_URL": f"{self.url}/v1",
+            "OPENAI_API_KEY": "sk-the-key-nobody-may-see",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
+            "COSTSPAN_CAPTURE_PRICED_HOSTS": "127.0.0.1",
+            **more,
+        }
+
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Return status and body for one POST."""
+        self.may_answer.wait(30)
+        status = self.status.get(path, 404)
+        if path == "/v1/traces" and status == 200:
+            content = gzip.decompress(body) if "content-encoding" in headers else body
+            self.traces.append(ExportTraceServiceRequest.FromString(content))
+            self.headers.append(headers)
+            return 200, b""
+        if status != 200:
+            return status, b'{"error": {"message": "no, sk-the-key-nobody-may-see"}}'
+        self.asked.append(json.loads(body))
+        return 200, json.dumps(self.chat).encode()
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """A place to call and to send spans to."""
+    here = Loopback()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status, answer = here.answer(self.path, headers, body)
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    here.url = f"http://127.0.0.1:{server.server_port}"
+    yield here
+    here.may_answer.set()
     server.shutdown()
     thread.join()
     server.server_close()

@@ -108,6 +108,8 @@ def taken_out(inside: Context) -> tuple[dict[str, str], Context]:
     """Return the attribution in a context, and the context without it."""
     found: dict[str, str] = {}
     carried = baggage.get_all(inside)
+    if not carried:
+        return found, inside
     for name in semconv.ATTRIBUTION:
         if name in carried:
             found[name] = str(carried[name])[:MOST_CHARACTERS]

@@ -5,6 +5,7 @@ logged at most once in `LOG_EVERY_SECONDS`.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,11 @@ from collections import Counter
 LOG_EVERY_SECONDS = 300.0
 
 _log = logging.getLogger("costspan")
-_lock = threading.Lock()
+_lock = threading.RLock()  # a garbage collection in here may count too
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that nobody will release
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 _counts: Counter[str] = Counter()
 _logged_at: dict[str, float] = {}
 

@@ -5,7 +5,6 @@ token costs 2.5e-9 USD, so a nano-dollar would be too coarse.
 """
 
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
-from fractions import Fraction
 from typing import NewType
 
 Usd = NewType("Usd", Decimal)
@@ -40,12 +39,13 @@ def to_pico(amount: Usd) -> int:
     return int(amount.scaleb(12))
 
 
-def half_even(value: Fraction) -> int:
-    """Return the nearest whole number, a half going to the even neighbour."""
-    return round(value)
-
-
 def plain(amount: Decimal) -> str:
     """Return `amount` without exponent and without trailing zeros, `0.000471` for a person."""
     text = format(amount, "f")
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def plain_pico(pico: int) -> str:
+    """Return pico-dollars as `plain` shows dollars; quicker, since each call needs it."""
+    dollars, rest = divmod(pico, PICO_PER_USD)
+    return f"{dollars}.{rest:012d}".rstrip("0").rstrip(".")

@@ -24,6 +24,8 @@ CACHE_WRITE_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens"
+IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
 
 # OpenTelemetry, OpenAI
 API_TYPE = "openai.api.type"
@@ -41,6 +43,11 @@ HTTP_STATUS = "http.response.status_code"
 SERVICE_NAME = "service.name"
 ENVIRONMENT = "deployment.environment.name"
 
+# costspan: usage
+ACCEPTED_PREDICTION_TOKENS = "costspan.usage.accepted_prediction_tokens"
+REJECTED_PREDICTION_TOKENS = "costspan.usage.rejected_prediction_tokens"
+"""Both are inside the output tokens."""
+
 # costspan: cost
 COST_USD = "costspan.cost.usd"
 """Decimal dollars as text, twelve places at most. Absent where the cost is unknown."""
@@ -50,10 +57,13 @@ PRICE_STATUS = "costspan.price.status"
 PRICE_BOOK = "costspan.price.book"
 PRICE_PATH = "costspan.price.path"
 """model/tier/context[/region] of the row that priced the call."""
+BATCH = "costspan.batch"
+"""On a line of a batch: the id of the batch, where it is known."""
 
 # costspan: the call
 REQUEST_ID = "costspan.request.id"
 RETRIES = "costspan.request.retries"
+"""Absent where there was none."""
 ATTEMPT = "costspan.request.attempt"
 """On an HTTP span: 0 for the first attempt."""
 ERROR_CODE = "costspan.error.code"
@@ -91,7 +101,7 @@ CONTENT_CUT = "costspan.content.cut"
 """True where a message was too long to be kept whole."""
 
 # Metrics
-TOKEN_TYPE = "gen_ai.token.type"
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105
 METRIC_DURATION = "gen_ai.client.operation.duration"
 METRIC_TOKENS = "gen_ai.client.token.usage"
 METRIC_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"

@@ -3,7 +3,7 @@
 import difflib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -26,6 +26,13 @@ class Settings:
     """Whether `attribute(user=...)` keeps a hash in place of the name."""
     priced_hosts: tuple[str, ...] = ("api.openai.com", "*.api.openai.com", "*.openai.azure.com")
     """Hosts that charge OpenAI's prices; a call to any other host has no cost."""
+
+    content: bool = False
+    """Whether a span holds what was asked and answered."""
+    content_limit: int = 10_000
+    """The most characters kept of what was asked, and as many of what was answered."""
+    redact: Callable[[str], str] | None = None
+    """What each kept text goes through first. Only `install` can set it."""
 
     def prices(self, host: str) -> bool:
         """Return whether `host` charges OpenAI's prices."""
@@ -61,13 +68,14 @@ def hashes_users(environment: Mapping[str, str]) -> bool:
 
 
 def _report_unknown(variable: str) -> None:
-    known = [PREFIX + field.name.upper() for field in fields(Settings)]
+    known = [PREFIX + name.upper() for name in _READERS]
     near = difflib.get_close_matches(variable, known, n=1, cutoff=0)
     _log.warning("costspan: unknown variable %s is ignored; did you mean %s?", variable, near[0])
 
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_MOST_DIGITS = 9
 
 
 def _flag(text: str) -> bool:
@@ -76,6 +84,13 @@ def _flag(text: str) -> bool:
         return word in _TRUE
     msg = f"{text!r} is neither true nor false"
     raise ValueError(msg)
+
+
+def _characters(text: str) -> int:
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        msg = f"{text!r} is not a number of characters"
+        raise ValueError(msg)
+    return int(text)
 
 
 def _when(text: str) -> str:
@@ -95,4 +110,6 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "stream_usage": _when,
     "user_hash": _flag,
     "priced_hosts": _hosts,
+    "content": _flag,
+    "content_limit": _characters,
 }

@@ -84,7 +84,6 @@ def test_a_call_has_its_names_tokens_cost_and_origin(capture: Any) -> None:
         semconv.COST_PART + "cached_input": 76_725_000,
         semconv.COST_PART + "output": 126_600_000,
         semconv.REQUEST_ID: "req_1",
-        semconv.RETRIES: 0,
         semconv.ORGANIZATION: "acme",
         semconv.PROJECT: "proj_1",
         semconv.RATE_LIMIT_REMAINING_REQUESTS: 4999,

@@ -1,72 +1,101 @@
 """Spans go to the app's provider, else over HTTP to the collector that OTEL_* names."""
 
-import gzip
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from costspan.counters import counters
-from costspan.export import Destination
+from costspan.export import EXIT_SECONDS, Destination, exporters
 
 
-class Collector(ThreadingHTTPServer):
-    """Keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receives)
-        self.received: list[tuple[str, ExportTraceServiceRequest]] = []
+def emit(destination: Destination, *names: str) -> None:
+    tracer = destination.provider().get_tracer("t")
+    for name in names:
+        tracer.start_span(name).end()
 
 
-class Receives(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        assert isinstance(self.server, Collector)
-        self.server.received.append((self.path, ExportTraceServiceRequest.FromString(body)))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        del format, args
+def counted(reason: str) -> Callable[[], int]:
+    before = counters().get(reason, 0)
+    return lambda: counters().get(reason, 0) - before
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_without_a_provider_spans_go_to_the_endpoint_in_the_environment(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
+def test_without_a_provider_spans_go_where_the_environment_says(
+    loopback: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_address[1]}"
-    )
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", loopback.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging")
     destination = Destination()
-    destination.provider().get_tracer("t").start_span("a").end()
+    emit(destination, "a")
     assert destination.flush(5)
     destination.close()
-    ((path, request),) = collector.received
-    (sent,) = request.resource_spans
-    assert path == "/v1/traces"
-    names = {item.key: item.value.string_value for item in sent.resource.attributes}
-    assert names["service.name"] == "shop"
-    assert [span.name for span in sent.scope_spans[0].spans] == ["a"]
+    assert [(service, span.name) for service, span in loopback.spans] == [("shop", "a")]
+    assert loopback.headers[0]["x-tenant"] == "blue"
+    assert loopback.headers[0]["content-encoding"] == "gzip"
+    (sent,) = loopback.traces[0].resource_spans
+    told = {each.key: each.value.string_value for each in sent.resource.attributes}
+    assert told["deployment.environment.name"] == "staging"
+
+
+def test_the_sampler_of_the_environment_holds(
+    loopback: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", loopback.url)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    destination = Destination()
+    emit(destination, "a")
+    assert destination.flush(5)
+    destination.close()
+    assert loopback.spans == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "made"),
+    [
+        ({}, ["OTLPSpanExporter"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp,console"}, ["OTLPSpanExporter", "ConsoleSpanExporter"]),
+        ({"OTEL_TRACES_EXPORTER": "none"}, []),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, ["OTLPSpanExporter"]),
+    ],
+)
+def test_the_exporters_are_those_that_the_environment_names(
+    environment: dict[str, str], made: list[str]
+) -> None:
+    assert [getattr(make, "__name__", "") for make in exporters(environment)] == made
+
+
+def test_an_exporter_that_is_not_installed_is_said_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unusable = counted("exporter_unusable")
+    assert exporters({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == []
+    assert unusable() == 1
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in caplog.text
+
+
+def test_batch_sizes_that_contradict_each_other_are_counted_and_not_followed(
+    loopback: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", loopback.url)
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100")
+    ignored = counted("export_sizes_ignored")
+    destination = Destination()
+    emit(destination, "a")
+    assert destination.flush(5)
+    destination.close()
+    assert ignored() == 1
+    assert len(loopback.spans) == 1
 
 
 def test_our_provider_is_made_once_and_is_not_the_global_one() -> None:
@@ -96,6 +125,147 @@ def test_spans_that_cannot_be_delivered_are_counted() -> None:
     destination.flush(5)
     destination.close()
     assert counters()["export_failed"] == before + 3
+
+
+class Held(SpanExporter):
+    """An exporter in front of a collector that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+        self.exported = 0
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.asked.set()
+        self.answers.wait(30)
+        self.exported += len(spans)
+        return SpanExportResult.SUCCESS
+
+
+def test_when_the_queue_is_full_every_span_is_sent_or_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropped, held = counted("export_queue_full"), Held()
+    destination = Destination(span_exporter=held)
+    emit(destination, *["first"] * 512)
+    assert held.asked.wait(5)
+    threads = [
+        threading.Thread(target=emit, args=(destination, *["more"] * 1000)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dropped() > 1000
+    held.answers.set()
+    assert destination.flush(10)
+    destination.close()
+    assert held.exported + dropped() == 4512
+    assert not any(record.name.startswith("opentelemetry") for record in caplog.records)
+
+
+def test_flush_and_close_return_in_time_though_the_collector_does_not_answer() -> None:
+    unfinished, held = counted("export_unfinished"), Held()
+    destination = Destination(span_exporter=held)
+    emit(destination, *["a"] * 600)
+    assert held.asked.wait(5)
+    started = time.monotonic()
+    assert not destination.flush(0.1)
+    assert time.monotonic() - started < 1
+    destination.close()
+    assert time.monotonic() - started < EXIT_SECONDS + 1
+    assert unfinished() == 88
+    held.answers.set()
+
+
+APP = """
+import os, sys, time
+import costspan, openai
+costspan.install()
+client = openai.OpenAI(max_retries=0)
+def call():
+    client.chat.completions.create(model="gpt-4o-mini", messages=[])
+"""
+
+
+def run(script: str, loopback: Any, **environment: str) -> float:
+    """Run an app, and return how long it took after its own last line."""
+    script = f"{APP}{script}\nprint(time.time(), flush=True)"
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=loopback.environment(COSTSPAN_CAPTURE_HTTP_SPANS="false", **environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Traceback" not in ended.stderr
+    return time.time() - float(ended.stdout.split()[-1])
+
+
+def test_an_app_that_ends_at_once_sends_its_spans(loopback: Any) -> None:
+    run("call()", loopback, OTEL_SERVICE_NAME="short")
+    assert [service for service, _ in loopback.spans] == ["short"]
+
+
+@pytest.mark.parametrize("status", [0, 503])
+def test_the_exit_of_an_app_waits_two_seconds_at_most(loopback: Any, status: int) -> None:
+    muted = threading.Event()
+    answer = loopback.answer
+
+    def muting(path: str, headers: Any, body: bytes) -> Any:
+        if path == "/v1/traces" and not status:
+            muted.wait(30)
+        return answer(path, headers, body)
+
+    loopback.answer = muting
+    loopback.status["/v1/traces"] = status or 200
+    try:
+        assert run("call()", loopback) < EXIT_SECONDS + 1.5
+    finally:
+        muted.set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_workers_send_their_own_spans_and_only_those(loopback: Any) -> None:
+    """As a prefork server does: the parent has used its connection before it forks."""
+    script = """
+call()
+costspan.install().flush()
+call()  # waits in the parent's queue while it forks
+children = []
+for number in range(3):
+    child = os.fork()
+    if child == 0:
+        client = openai.OpenAI(max_retries=0)  # the SDK's connection is not for two either
+        for _ in range(5):
+            call()
+        sys.exit(0)
+    children.append(child)
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+call()
+"""
+    run(script, loopback)
+    assert len(loopback.asked) == 18
+    spans = [span.span_id for _, span in loopback.spans]
+    assert len(spans) == len(set(spans)) == 18
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_of_multiprocessing_sends_its_spans_before_it_ends(
+    loopback: Any, method: str
+) -> None:
+    script = f"""
+import multiprocessing
+call()
+worker = multiprocessing.get_context({method!r}).Process(target=exec, args=({APP!r} + "call()", {{}}))
+worker.start()
+worker.join()
+assert worker.exitcode == 0
+"""
+    run(script, loopback)
+    assert len(loopback.spans) == 2
 
 
 class Refusing(SpanExporter):

@@ -94,6 +94,97 @@ def test_a_cost_that_is_unknown_says_why(
         assert f"cost unknown: {status}" in capsys.readouterr().out
 
 
+def test_negotiated_prices_stand_below_the_list(
+    tmp_path: Path, response: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "prices.toml"
+    contract.write_text(
+        '[[override]]\nname = "acme-2026"\nmatch = { meter = "output" }\npercent_off = "50"\n',
+        encoding="utf-8",
+    )
+    given = ["price", str(response), "--overrides", str(contract), *AT]
+    assert cli.main(given) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[4:] == [
+        "total 0.000217425 USD",
+        "contracted, by acme-2026",
+        "input 94 x 0.15 / 1,000,000 = 0.0000141 USD",
+        "cached_input 1,023 x 0.075 / 1,000,000 = 0.000076725 USD",
+        "output 211 x 0.3 / 1,000,000 = 0.0000633 USD",
+        "total 0.000154125 USD",
+    ]
+    assert cli.main([*given, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["usd"], document["contracted"]["usd"]) == ("0.000217425", "0.000154125")
+    assert document["contracted"]["overrides"] == ["acme-2026"]
+
+
+def test_a_wrong_file_of_overrides_fails_with_line_and_reason(
+    tmp_path: Path, response: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "prices.toml"
+    contract.write_text('[[override]]\nname = "x"\npercent_off = "50"\n', encoding="utf-8")
+    assert cli.main(["price", str(response), "--overrides", str(contract), *AT]) == 1
+    assert "prices.toml: line 1: match" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "term"),
+    [
+        ({"model": "gpt-realtime-whisper", "usage": {"seconds": 10}}, "audio_seconds 10 x 0.017 / 60 = 0.002833333333 USD"),
+        ({"model": "sora-2", "object": "video", "status": "completed", "seconds": "4", "size": "720x1280"}, "video_seconds_720 4 x 0.1 / 1 = 0.4 USD"),
+        ({"model": "gpt-5", "usage": {"input_tokens": 0, "output_tokens": 0}, "output": [{"type": "file_search_call"}]}, "file_search 1 x 2.5 / 1,000 = 0.0025 USD"),
+        ({"model": "gpt-transcribe", "usage": {"seconds": 7.5}}, "audio_seconds 7.5 x 0.0045 / 60 = 0.0005625 USD"),
+    ],
+)  # fmt: skip
+def test_a_term_has_the_unit_that_openai_quotes(
+    body: dict[str, Any], term: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    assert cli.main(["price", str(path), *AT]) == 0
+    assert term in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_body_without_a_model_takes_the_one_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"usage": {"type": "duration", "seconds": 9}}), encoding="utf-8")
+    assert cli.main(["price", str(path), "--model", "whisper-1", *AT]) == 0
+    assert "total 0.0009 USD" in capsys.readouterr().out
+
+
+def test_golden_cases_come_out_one_object_a_line_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = {
+        "timestamp": "2026-11-10T12:00:00Z",
+        "host": "api.openai.com",
+        "batch": False,
+        "request": {},
+        "meters": [],
+    }
+    container = {"meter": "container_minutes", "memory_limit": "1g", "minutes": 3}
+    cases = [
+        case | {"id": "b", "response": BODY},
+        case | {"id": "a", "response": BODY | {"model": "gpt-99"}},
+        case | {"id": "c", "response": {"object": "container"}, "meters": [container]},
+        case | {"id": "d", "response": BODY, "meters": [container]},
+        case | {"id": "e", "response": {}, "meters": [{"meter": "training_hours", "seconds": 9}]},
+    ]
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    assert cli.main(["price", "--cases", str(path), "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"id": "b", "usd": "0.000217425", "status": "priced"},
+        {"id": "a", "usd": None, "status": "unknown_model"},
+        {"id": "c", "usd": "0.0075", "status": "priced"},
+        {"id": "d", "usd": "0.007717425", "status": "priced"},
+        {"id": "e", "usd": "0.25", "status": "priced"},
+    ]
+
+
 @pytest.mark.parametrize("content", ["[", "[]", "{}", "[" * 100_000])
 def test_input_that_is_no_response_fails_with_one_line(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -5,10 +5,12 @@ are whole and fit 64 bits. Messages are never kept; they may quote a prompt or a
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from costspan import semconv
-from costspan.usage import Usage
+from costspan.errors import InvalidUsage
+from costspan.usage import Usage, read_usage
 
 Attributes = dict[str, str | int | float | bool | list[str]]
 
@@ -80,7 +82,7 @@ def from_error(error: BaseException) -> Attributes:
         put(found, semconv.HTTP_STATUS, getattr(error, "status_code", None))
     request = getattr(response, "request", None) or getattr(error, "request", None)
     if request is not None:
-        put(found, semconv.RETRIES, whole(request.headers.get("x-stainless-retry-count")))
+        put(found, semconv.RETRIES, whole(request.headers.get("x-stainless-retry-count")) or None)
     put(found, semconv.ERROR_CODE, text(getattr(error, "code", None)))
     found[semconv.ERROR_TYPE] = type(error).__name__
     return found
@@ -101,24 +103,102 @@ def may_be_billed(error: BaseException) -> bool:
     return type(error).__name__ in _LOST or not isinstance(error, Exception)
 
 
-def from_usage(usage: Usage, reported: Mapping[str, Any]) -> Attributes:
-    """Return the token counts; one that was not reported is absent, not 0."""
-    told = {name for name, value in reported.items() if value is not None}
-    for details in reported.values():
-        told |= {name for name, value in (mapping(details) or {}).items() if value is not None}
-    found: Attributes = {semconv.INPUT_TOKENS: usage.input_tokens}
-    for name, count, is_told in (
-        (
-            semconv.OUTPUT_TOKENS,
-            usage.output_tokens,
-            not told.isdisjoint({"output_tokens", "completion_tokens"}),
-        ),
-        (semconv.CACHED_TOKENS, usage.cached_tokens, "cached_tokens" in told),
-        (semconv.CACHE_WRITE_TOKENS, usage.cache_write_tokens, "cache_write_tokens" in told),
-        (semconv.REASONING_TOKENS, usage.reasoning_tokens, "reasoning_tokens" in told),
-        (semconv.AUDIO_INPUT_TOKENS, usage.audio_input_tokens, False),
-        (semconv.AUDIO_OUTPUT_TOKENS, usage.audio_output_tokens, False),
-    ):
-        if is_told or count:
-            found[name] = count
-    return found
+_HEAD = (
+    ("model", semconv.RESPONSE_MODEL),
+    ("service_tier", semconv.RESPONSE_TIER),
+    ("system_fingerprint", semconv.SYSTEM_FINGERPRINT),
+)
+_ENDED = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
+
+
+class Answer:
+    """What the body of an answer tells, or the events of one; the latest word counts."""
+
+    seen = False
+    usage: Usage | None = None
+    reported: Mapping[str, Any] = MappingProxyType({})
+    """The usage as it was reported; a count that is missing there is unknown, not 0."""
+    invalid = False
+    """Whether the reported usage cannot be true."""
+    failure: str | None = None
+    """Why the work failed, where it is a body that says so."""
+    code: str | None = None
+    _id: object = None
+
+    def __init__(self) -> None:
+        self._head: dict[str, object] = {}
+        self._finish_reasons: dict[int, str] = {}
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered."""
+        return text(self._head.get("model"))
+
+    @property
+    def tier(self) -> str | None:
+        """The service tier that answered."""
+        return text(self._head.get("service_tier"))
+
+    @property
+    def named(self) -> bool:
+        """Whether the model is known."""
+        return "model" in self._head
+
+    def saw(self, body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> None:
+        """Take in a body. `request` is for the few answers that leave to it what they are."""
+        self.seen = True
+        for name, _ in _HEAD:
+            if value := body.get(name):
+                self._head[name] = value
+        if self._id is None and "id" in body:
+            self._id = body["id"]
+        self._read_usage(body, request)
+        choices = body.get("choices")
+        if isinstance(choices, list):
+            self._read_choices(cast("list[object]", choices))
+        elif "status" in body:
+            self._read_status(body)
+
+    def attributes(self) -> Attributes:
+        """Return all of it but the usage."""
+        found: Attributes = {}
+        for name, attribute in _HEAD:
+            if value := text(self._head.get(name)):
+                found[attribute] = value
+        if id := text(self._id):
+            found[semconv.RESPONSE_ID] = id
+        if self._finish_reasons:
+            found[semconv.FINISH_REASONS] = [
+                self._finish_reasons[index] for index in sorted(self._finish_reasons)
+            ]
+        if self.failure is not None:
+            put(found, semconv.ERROR_CODE, self.code)
+            found[semconv.ERROR_TYPE] = self.failure
+        return found
+
+    def _read_usage(self, body: Mapping[str, Any], request: Mapping[str, Any] | None) -> None:
+        try:
+            usage = read_usage(body, request)
+        except InvalidUsage:
+            self.invalid, self.usage = True, None
+            return
+        if usage is not None:
+            self.invalid, self.usage = False, usage
+            self.reported = mapping(body.get("usage")) or {}
+
+    def _read_choices(self, choices: list[object]) -> None:
+        for position, item in enumerate(choices):
+            choice = mapping(item)
+            if choice and (reason := text(choice.get("finish_reason"))):
+                index = choice.get("index")
+                self._finish_reasons[index if isinstance(index, int) else position] = reason
+
+    def _read_status(self, body: Mapping[str, Any]) -> None:
+        status = text(body.get("status"))
+        incomplete = mapping(body.get("incomplete_details")) or {}
+        if status in _ENDED:
+            self._finish_reasons = {0: text(incomplete.get("reason")) or status}
+        if status == "failed":
+            told = mapping(body.get("error")) or mapping(body.get("last_error")) or {}
+            self.code = text(told.get("code"))
+            self.failure = self.code or "response_failed"

@@ -1,29 +1,30 @@
 """A child span for each HTTP attempt, by OpenTelemetry's httpx instrumentation.
 
 Only requests made inside one of our calls are traced, on the client's own transport, so a
-client that the app shares with other uses, and every other client, is left alone. And
-nothing is sent along: the instrumentation writes the trace id and the baggage into the request
-headers, which would tell a third party who a call was for, so the headers are put back.
+client that the app shares with other uses, and every other client, is left alone.
+
+The instrumentation is shown method, address and status, in the form that old versions of httpx
+called transports in, and never a header. So it need not read them, which is most of its cost,
+and what it writes into them, the trace id and the baggage, is not sent to a third party.
 """
 
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.trace import Span, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, Span, TracerProvider, get_current_span
 
 from costspan import semconv
-from costspan.capture.answer import text, whole
+from costspan.capture.answer import Attributes, put, text, whole
 from costspan.capture.call import Call
 from costspan.counters import count
 
 _CALL = context.create_key("costspan-call")
-_EXCHANGE = "costspan.exchange"
 _preparing = threading.Lock()
 
 
@@ -56,12 +57,52 @@ def _prepare(client: Any) -> None:  # noqa: ANN401
 
 
 class _Exchange:
-    """What really happened under an HTTP span, whatever the instrumentation makes of it."""
+    """One attempt: what is sent, and what came of it, whatever the instrumentation makes of it."""
 
-    def __init__(self, headers: object) -> None:
-        self.headers = headers
+    __slots__ = ("error", "request", "response", "span")
+
+    def __init__(self, request: Any) -> None:  # noqa: ANN401
+        self.request = request
         self.response: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.span: Span = INVALID_SPAN
+
+    @property
+    def shown(self) -> tuple[bytes, Any]:
+        """Return method and address; a query may hold a key."""
+        url = self.request.url
+        return self.request.method.encode(), url.copy_with(query=None) if url.query else url
+
+    def begins(self) -> None:
+        """Describe what is sent, on the span that is current now."""
+        self.span = get_current_span()
+        attributes: Attributes = {semconv.HTTP_METHOD: self.request.method}
+        put(
+            attributes,
+            semconv.ATTEMPT,
+            whole(self.request.headers.get("x-stainless-retry-count")),
+        )
+        self.span.set_attributes(attributes)
+
+    def answered(self, response: Any) -> tuple[int, list[Any], None, dict[str, Any]]:  # noqa: ANN401
+        """Keep the answer; return of it what the instrumentation is shown."""
+        self.response = response
+        attributes: Attributes = {semconv.HTTP_STATUS: response.status_code}
+        put(attributes, semconv.REQUEST_ID, text(response.headers.get("x-request-id")))
+        self.span.set_attributes(attributes)
+        return response.status_code, [], None, {}
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Keep the error; return one of the same name that says nothing.
+
+        The instrumentation writes down what an exception says, and that may quote the key.
+        """
+        self.error = error
+        kind = type(error)
+        self.span.set_attribute(semconv.ERROR_TYPE, kind.__name__)
+        if not isinstance(error, Exception):
+            return error
+        return type(kind.__name__, (Exception,), {"__module__": kind.__module__})()
 
 
 class _Route:
@@ -85,13 +126,14 @@ class _Route:
     def _tracing(self) -> Callable[..., Any] | None:
         """Return the traced way, None outside our calls and where the app traces by itself."""
         call = current_call()
-        if call is None or not call.http_spans:
+        if call is None or not call.recording.settings.http_spans:
             return None
         try:
             if self._traced_by_app():
                 return None
-            if self._traced is None or self._traced[0] is not call.provider:
-                self._traced = (call.provider, self._make(call.provider))
+            provider = call.recording.provider
+            if self._traced is None or self._traced[0] is not provider:
+                self._traced = (provider, self._make(provider))
             return self._traced[1]
         except Exception as error:  # noqa: BLE001
             count("http_span_failed", error)
@@ -119,35 +161,28 @@ class _SyncRoute(_Route):
         traced = self._tracing()
         if traced is None:
             return self._plain(request)
-        exchange = _Exchange(request.headers)
-        request.extensions[_EXCHANGE] = exchange
+        exchange = _Exchange(request)
         try:
-            return traced(request)
+            traced(*exchange.shown, extensions=exchange)
         except Exception as error:  # noqa: BLE001
             if exchange.error is None:
                 count("http_span_failed", error)
         if exchange.error is not None:
             raise exchange.error
-        return exchange.response if exchange.response is not None else self.handle_request(request)
+        return exchange.response if exchange.response is not None else self._plain(request)
 
-    def handle_request(self, request: Any) -> Any:  # noqa: ANN401
-        """Send under the span, with the headers as they were."""
-        exchange = request.extensions.pop(_EXCHANGE, None) or _Exchange(request.headers)
-        request.headers = exchange.headers
+    def handle_request(self, *_: Any, extensions: _Exchange, **__: Any) -> Any:  # noqa: ANN401
+        """Send under the span."""
+        extensions.begins()
         try:
-            exchange.response = self._plain(request)
-        except Exception as error:  # noqa: BLE001
-            exchange.error = error
-            raise _wordless(error) from None
-        return exchange.response
+            response = self._plain(extensions.request)
+        except BaseException as error:  # noqa: BLE001  a cancellation too
+            raise extensions.failed(error) from None
+        return extensions.answered(response)
 
     def _make(self, provider: TracerProvider) -> Callable[..., Any]:
         return self._named("Sync")(
-            self,
-            tracer_provider=provider,
-            meter_provider=NoOpMeterProvider(),
-            request_hook=_starts,
-            response_hook=_answered,
+            self, tracer_provider=provider, meter_provider=NoOpMeterProvider()
         ).handle_request
 
 
@@ -156,10 +191,9 @@ class _AsyncRoute(_Route):
         traced = self._tracing()
         if traced is None:
             return await self._plain(request)
-        exchange = _Exchange(request.headers)
-        request.extensions[_EXCHANGE] = exchange
+        exchange = _Exchange(request)
         try:
-            return await traced(request)
+            await traced(*exchange.shown, extensions=exchange)
         except Exception as error:  # noqa: BLE001
             if exchange.error is None:
                 count("http_span_failed", error)
@@ -167,62 +201,21 @@ class _AsyncRoute(_Route):
             raise exchange.error
         if exchange.response is not None:
             return exchange.response
-        return await self.handle_async_request(request)
+        return await self._plain(request)
 
-    async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401
-        """Send under the span, with the headers as they were."""
-        exchange = request.extensions.pop(_EXCHANGE, None) or _Exchange(request.headers)
-        request.headers = exchange.headers
+    async def handle_async_request(self, *_: Any, extensions: _Exchange, **__: Any) -> Any:  # noqa: ANN401
+        """Send under the span."""
+        extensions.begins()
         try:
-            exchange.response = await self._plain(request)
-        except Exception as error:  # noqa: BLE001
-            exchange.error = error
-            raise _wordless(error) from None
-        return exchange.response
+            response = await self._plain(extensions.request)
+        except BaseException as error:  # noqa: BLE001  a cancellation too
+            raise extensions.failed(error) from None
+        return extensions.answered(response)
 
-    def _make(self, provider: TracerProvider) -> Callable[..., Awaitable[Any]]:
+    def _make(self, provider: TracerProvider) -> Callable[..., Any]:
         return self._named("Async")(
-            self,
-            tracer_provider=provider,
-            meter_provider=NoOpMeterProvider(),
-            request_hook=_starts_async,
-            response_hook=_answered_async,
+            self, tracer_provider=provider, meter_provider=NoOpMeterProvider()
         ).handle_async_request
-
-
-def _wordless(error: Exception) -> Exception:
-    """Return an exception of the same name that says nothing.
-
-    The instrumentation writes down what an exception says, and that may quote the key.
-    """
-    kind = type(error)
-    return type(kind.__name__, (Exception,), {"__module__": kind.__module__})()
-
-
-def _starts(span: Span, request: Any) -> None:  # noqa: ANN401
-    for name in ("http.url", "url.full"):  # a query may hold a key
-        attributes: dict[str, Any] = getattr(span, "attributes", None) or {}
-        if name in attributes:
-            span.set_attribute(name, str(attributes[name]).partition("?")[0])
-    span.set_attribute(semconv.HTTP_METHOD, request.method.decode())
-    attempt = whole(request.headers.get("x-stainless-retry-count"))
-    if attempt is not None:
-        span.set_attribute(semconv.ATTEMPT, attempt)
-
-
-def _answered(span: Span, _request: Any, response: Any) -> None:  # noqa: ANN401
-    span.set_attribute(semconv.HTTP_STATUS, response.status_code)
-    request_id = text(response.headers.get("x-request-id"))
-    if request_id is not None:
-        span.set_attribute(semconv.REQUEST_ID, request_id)
-
-
-async def _starts_async(span: Span, request: Any) -> None:  # noqa: ANN401
-    _starts(span, request)
-
-
-async def _answered_async(span: Span, request: Any, response: Any) -> None:  # noqa: ANN401
-    _answered(span, request, response)
 
 
 def _is_httpx2(client: object) -> bool:

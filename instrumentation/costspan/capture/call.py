@@ -5,39 +5,30 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
 from costspan import semconv
+from costspan.capture import batch_output, deferred
 from costspan.capture.answer import (
+    Answer,
     Attributes,
     from_error,
     from_headers,
-    from_usage,
     mapping,
     may_be_billed,
     put,
-    text,
 )
 from costspan.capture.body import RawBody
-from costspan.capture.operation import Operation
+from costspan.capture.cost import from_answer
+from costspan.capture.operation import BATCH_OUTPUT, Operation
+from costspan.content import Gathered, content_attributes
 from costspan.counters import count
-from costspan.errors import InvalidUsage
-from costspan.money import plain
+from costspan.metrics import Metrics
 from costspan.pricing import Status as PriceStatus
-from costspan.pricing import default_book, price
-from costspan.usage import Usage, read_usage
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_INT64 = 2**63 - 1
-_HEAD = {
-    "model": semconv.RESPONSE_MODEL,
-    "service_tier": semconv.RESPONSE_TIER,
-    "system_fingerprint": semconv.SYSTEM_FINGERPRINT,
-}
+from costspan.settings import Settings
 
 
 class Request(NamedTuple):
@@ -49,65 +40,48 @@ class Request(NamedTuple):
     host: str
     priced: bool
     """Whether the host charges OpenAI's prices."""
+    streamed: bool
     asked_for_usage: bool
     """Whether the shim, and not the app, asked the stream for its usage."""
     started_ns: int
+    body: Mapping[str, Any]
+    """The app's own, only looked at."""
+
+
+class Recording(NamedTuple):
+    """Where calls are recorded, and how."""
+
+    settings: Settings
+    provider: TracerProvider
+    metrics: Metrics
 
 
 class Call:
     """What is seen of one call. Ends its span exactly once, however the call ends."""
 
-    __slots__ = (
-        "__weakref__",
-        "_billable",
-        "_body",
-        "_finish_reasons",
-        "_found",
-        "_head",
-        "_invalid",
-        "_outcome",
-        "_pending",
-        "_reported",
-        "_request",
-        "_response",
-        "_seen",
-        "_started",
-        "_token",
-        "_usage",
-        "asked_for_usage",
-        "chunks",
-        "first_chunk",
-        "http_spans",
-        "last_chunk",
-        "provider",
-        "reading",
-        "span",
-    )
+    chunks = 0
+    first_chunk = last_chunk = 0.0
+    skims = False
+    """Whether an event is worth a look only if it tells more than content."""
+    _deferred = False
+    _pending = False
+    _response: Any = None
+    _body: RawBody | None = None
+    _output: batch_output.BatchOutput | None = None
+    _content: Gathered | None = None
+    _outcome: str | None = None
+    _reader: Callable[[], object] = staticmethod(lambda: None)
 
-    def __init__(
-        self, span: Span, request: Request, provider: TracerProvider, *, http_spans: bool
-    ) -> None:
+    def __init__(self, span: Span, request: Request, recording: Recording) -> None:
         self.span = span
-        self.provider = provider
-        self.http_spans = http_spans
+        self.recording = recording
         self.asked_for_usage = request.asked_for_usage
-        self.reading = False
-        """The SDK is inside the stream: a close seen now is its own, at the end or an error."""
-        self.chunks = 0
-        self.first_chunk = self.last_chunk = 0.0
         self._request = request
         self._found: Attributes = {}
-        self._head: dict[str, object] = {}
-        self._finish_reasons: dict[int, str] = {}
-        self._usage: Usage | None = None
-        self._reported: Mapping[str, Any] = {}
-        self._invalid = False
+        self._answer = Answer()
         self._billable = request.operation.billed
-        self._seen = False
-        self._response: Any = None
-        self._pending = False
-        self._body: RawBody | None = None
-        self._outcome: str | None = None
+        if recording.settings.content and request.operation.name == "chat":
+            self._content = Gathered()
         self._started = time.perf_counter()
         self._token = [True]
 
@@ -116,42 +90,58 @@ class Call:
     def arrived(self, response: Any, retries: int, *, pending: bool) -> None:  # noqa: ANN401
         """Note the answer's headers. `pending`: its body is read after the call returned."""
         self._found |= from_headers(response.headers)
-        self._found[semconv.RETRIES] = retries
+        if retries:
+            self._found[semconv.RETRIES] = retries
         self._pending = pending
+        if self._request.operation.name == BATCH_OUTPUT:
+            self._output = batch_output.BatchOutput(self._read(), response, decoded=not pending)
         if not pending:
             self._response = response
             return
         self._body = RawBody(
-            response, keeps=self._billable, asked_for_usage=self._request.asked_for_usage
+            response,
+            keeps=self._billable or self._request.operation.settles,
+            asked_for_usage=self._request.asked_for_usage,
         )
         _pending_calls.add(self)
         weakref.finalize(response, self.abandoned).atexit = False
+
+    def watched(self, reader: Any) -> None:  # noqa: ANN401
+        """Note the generator that the app reads the stream through; it holds this call."""
+        self._reader = weakref.ref(reader)
+
+    @property
+    def reading(self) -> bool:
+        """The SDK is inside the stream: a close seen now is its own, at the end or an error."""
+        reader = self._reader()
+        return bool(getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False))
+
+    def told(self, found: Attributes, *, pending: bool = False) -> None:
+        """Note what is known from other than an HTTP answer. `pending`: as in `arrived`."""
+        self._found |= found
+        if pending and not self._pending:
+            self._pending = True
+            _pending_calls.add(self)
 
     def saw(self, data: object) -> None:
         """Note what a body, or one event of a stream, tells."""
         event = mapping(data)
         if event is None:
             return
-        if self.reading and "model" in self._head and _is_delta(event):
-            return
-        body = mapping(event.get("response")) or event
-        self._seen = True
-        head = self._head
-        for name in _HEAD:
-            if value := body.get(name):
-                head[name] = value
-        if "id" not in head and "id" in body:
-            head["id"] = body["id"]
-        if body.get("usage") is not None:
-            self._read_usage(body)
-        choices = body.get("choices")
-        if isinstance(choices, list):
-            self._read_choices(cast("list[object]", choices))
-        elif body.get("object") == "response":
-            self._read_response(body)
+        body = mapping(event.get("response")) or mapping(event.get("data")) or event
+        if self._content is not None:
+            self._content.gather(event)
+        if self._request.operation.settles and deferred.is_deferred(body):
+            self._deferred = True
+            put(self._found, semconv.RESPONSE_ID, deferred.saw(body, self._read()))
+        else:
+            self._answer.saw(body, self._request.body)
+        self.skims = self._content is None and self._answer.named
 
     def read_raw(self, data: bytes) -> bytes:
         """Note bytes that the app reads by itself; return what it is to see of them."""
+        if self._output is not None:
+            self._output.take(data)
         try:
             return self._body.read(data) if self._body is not None else data
         except Exception as error:  # noqa: BLE001
@@ -168,7 +158,10 @@ class Call:
         if self._pending:
             return
         response, self._response = self._response, None
-        if not self._seen and self._billable and response is not None:
+        if self._output is not None and response is not None:
+            self._output.take(response.content)
+        reads = self._billable or self._request.operation.settles
+        if reads and not self._answer.seen and not self._deferred and response is not None:
             body = RawBody(response, keeps=True, asked_for_usage=False)
             body.read(response.content)
             self._body = body
@@ -179,7 +172,7 @@ class Call:
         self._found |= from_error(error)
         if self._pending:
             self._outcome = "failed"
-        elif self._usage is None and not self._seen:
+        elif not self._answer.seen:
             self._billable = self._billable and may_be_billed(error)
         self.end()
 
@@ -230,26 +223,24 @@ class Call:
                     self.saw(document)
         except Exception as error:  # noqa: BLE001
             count("body_unread", error)
+        if self._output is not None:
+            self._output.end()
         try:
-            self.span.set_attributes(self._attributes())
-            if failure := self._found.get(semconv.ERROR_TYPE):
+            attributes = self._attributes()
+            self.span.set_attributes(attributes)
+            if failure := attributes.get(semconv.ERROR_TYPE):
                 self.span.set_status(Status(StatusCode.ERROR, str(failure)))
+            self._measure(end_ns)
         except Exception as error:  # noqa: BLE001
             count("span_incomplete", error)
-        self._response = self._body = None
+        self._response = self._body = self._output = self._content = None
         try:
             self.span.end(end_ns)
         except Exception as error:  # noqa: BLE001
             count("span_lost", error)
 
     def _attributes(self) -> Attributes:
-        found = self._found
-        for name, field in (*_HEAD.items(), ("id", semconv.RESPONSE_ID)):
-            put(found, field, text(self._head.get(name)))
-        if self._finish_reasons:
-            found[semconv.FINISH_REASONS] = [
-                self._finish_reasons[index] for index in sorted(self._finish_reasons)
-            ]
+        found = self._answer.attributes() | self._found
         if self._pending:
             put(found, semconv.STREAM_OUTCOME, self._outcome)
         if self.chunks:
@@ -258,7 +249,13 @@ class Call:
         if self.chunks > 1:
             between = self.last_chunk - self.first_chunk
             found[semconv.TIME_PER_CHUNK] = between / (self.chunks - 1)
-        return found | self._cost()
+        found |= self._cost()
+        if self._content is not None:
+            settings = self.recording.settings
+            found |= content_attributes(
+                self._request.body, self._content.body(), settings.content_limit, settings.redact
+            )
+        return found
 
     def _cost(self) -> Attributes:
         """Return tokens, cost and status.
@@ -266,77 +263,40 @@ class Call:
         An answer of 4xx or 5xx has none of them: it is not billed, which is not the same as a
         cost that is unknown.
         """
-        if not self._request.operation.billed:
+        request = self._request
+        if not request.operation.billed:
             return {semconv.PRICE_STATUS: PriceStatus.NOT_BILLED.value}
         if not self._billable:
             return {}
-        usage = self._usage
-        found = from_usage(usage, self._reported) if usage is not None else {}
-        if not self._request.priced:
-            found[semconv.PRICE_STATUS] = PriceStatus.UNKNOWN_MODEL.value
-            return found
-        if self._invalid:
-            found[semconv.PRICE_STATUS] = PriceStatus.INVALID_USAGE.value
-            found[semconv.PRICE_BOOK] = default_book().version
-            return found
-        priced = price(
-            usage,
-            model=text(self._head.get("model")) or self._request.model,
-            at=_EPOCH + timedelta(microseconds=self._request.started_ns // 1000),
-            tier=text(self._head.get("service_tier")),
-            host=self._request.host,
+        if self._deferred:
+            return {semconv.PRICE_STATUS: PriceStatus.DEFERRED.value}
+        return from_answer(
+            self._answer,
+            model=request.model,
+            host=request.host,
+            priced=request.priced,
+            started_ns=request.started_ns,
         )
-        found[semconv.PRICE_STATUS] = priced.status.value
-        found[semconv.PRICE_BOOK] = priced.book
-        put(found, semconv.PRICE_PATH, text(priced.path))
-        if priced.usd is not None:
-            if any(part.pico > _MOST_INT64 for part in priced.parts):
-                found[semconv.PRICE_STATUS] = PriceStatus.INVALID_USAGE.value
-                return found
-            found[semconv.COST_USD] = plain(priced.usd)
-            for part in priced.parts:
-                found[semconv.COST_PART + part.meter] = part.pico
-        return found
 
-    def _read_usage(self, body: Mapping[str, Any]) -> None:
-        try:
-            usage = read_usage(body)
-        except InvalidUsage:
-            self._invalid, self._usage = True, None
-            return
-        if usage is not None:
-            self._invalid, self._usage = False, usage
-            self._reported = mapping(body["usage"]) or {}
+    def _measure(self, end_ns: int | None) -> None:
+        seconds = (
+            time.perf_counter() - self._started
+            if end_ns is None
+            else (end_ns - self._request.started_ns) / 1e9
+        )
+        self.recording.metrics.record(getattr(self.span, "attributes", None) or {}, seconds)
 
-    def _read_choices(self, choices: list[object]) -> None:
-        for position, item in enumerate(choices):
-            choice = mapping(item)
-            if choice and (given := choice.get("finish_reason")) and (reason := text(given)):
-                index = choice.get("index")
-                self._finish_reasons[index if isinstance(index, int) else position] = reason
-
-    def _read_response(self, body: Mapping[str, Any]) -> None:
-        status = text(body.get("status"))
-        incomplete = mapping(body.get("incomplete_details")) or {}
-        if status in {"completed", "incomplete", "failed", "cancelled"}:
-            self._finish_reasons = {0: text(incomplete.get("reason")) or status}
-        if status == "failed":
-            code = text((mapping(body.get("error")) or {}).get("code"))
-            put(self._found, semconv.ERROR_CODE, code)
-            self._found[semconv.ERROR_TYPE] = code or "response_failed"
-
-
-def _is_delta(event: Mapping[str, Any]) -> bool:
-    """Return whether an event carries content only; nearly all do, and each costs the app time."""
-    if event.get("usage") or "response" in event:
-        return False
-    choices: object = event.get("choices")
-    if choices is None:
-        return True
-    if not isinstance(choices, list) or len(cast("list[object]", choices)) != 1:
-        return False
-    choice = mapping(cast("list[object]", choices)[0])
-    return choice is not None and not choice.get("finish_reason")
+    def _read(self) -> deferred.Read:
+        """Return what a settlement takes over from this call."""
+        begun: Mapping[str, Any] = getattr(self.span, "attributes", None) or {}
+        return deferred.Read(
+            provider=self.recording.provider,
+            span=self.span.get_span_context(),
+            at_ns=self._request.started_ns,
+            priced=self._request.priced,
+            submits=self._request.operation.billed,
+            attributes={**begun, **self._found},
+        )
 
 
 _pending_calls: weakref.WeakSet[Call] = weakref.WeakSet()
@@ -358,6 +318,7 @@ def end_all() -> None:
     for call in list(_pending_calls):
         call.abandoned()
     end_late()
+    batch_output.finish()
 
 
 def _leave_to_parent() -> None:

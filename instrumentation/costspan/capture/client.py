@@ -1,9 +1,10 @@
 """What a client of the SDK tells about every call it makes; worked out once a client."""
 
 import hashlib
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from costspan import semconv
 from costspan.capture.answer import Attributes, put, text
@@ -15,6 +16,7 @@ _SHORTEST_KEY_WITH_HINT = 20
 class Client(NamedTuple):
     """A client, as its spans show it."""
 
+    it: ref[Any]
     base_url: object
     api_key: object
     host: str
@@ -24,6 +26,8 @@ class Client(NamedTuple):
     """Provider, server and port."""
     key: Attributes
     """What may be shown of the API key."""
+    openings: dict[tuple[str, str, str | None, bool], tuple[str, Attributes]]
+    """Name and first attributes of the spans made for it so far, by kind."""
 
 
 class Clients:
@@ -31,21 +35,29 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._known: WeakKeyDictionary[Any, Client] = WeakKeyDictionary()
+        self._known: dict[int, Client] = {}
+        """By identity, which is quicker to look up than a weak key."""
 
     def seen(self, client: Any) -> Client:  # noqa: ANN401
         """Return what `client` tells."""
-        known = self._known.get(client)
+        known = self._known.get(id(client))
         base_url, api_key = client.base_url, getattr(client, "api_key", None)
-        if known is None or known.base_url is not base_url or known.api_key != api_key:
-            known = self._known[client] = self._look(client, base_url, api_key)
+        if (
+            known is None
+            or known.it() is not client
+            or known.base_url is not base_url
+            or known.api_key != api_key
+        ):
+            known = self._known[id(client)] = self._look(client, base_url, api_key)
         return known
 
     def _look(self, client: Any, base_url: object, api_key: object) -> Client:  # noqa: ANN401
         server = urlsplit(str(base_url))
         host = (server.hostname or "").lower()
         azure = host.endswith(".azure.com") or "Azure" in type(client).__name__
+        forget = partial(self._known.pop, id(client), None)
         return Client(
+            it=ref(client, lambda _: forget()),
             base_url=base_url,
             api_key=api_key,
             host=host,
@@ -57,6 +69,7 @@ class Clients:
                 or (80 if server.scheme in {"http", "ws"} else 443),
             },
             key=_key(client, api_key),
+            openings={},
         )
 
 

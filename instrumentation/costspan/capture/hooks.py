@@ -8,7 +8,7 @@ wins goes through `_process_response`, every JSON body and every event of a stre
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +17,7 @@ from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from costspan.capture import attempts
+from costspan.capture import attempts, batch_output, websocket
 from costspan.capture.answer import mapping, text
 from costspan.capture.call import Call, end_all, end_late
 from costspan.capture.operation import operation_of
@@ -57,6 +57,8 @@ class Capture:
         """Put the hooks in place, now or as soon as the app imports `openai`."""
         self._active = True
         wrapt.register_post_import_hook(self._imported, _CLIENT_MODULE)
+        for name, place in websocket.patches(self._starter, lambda: self._active):
+            wrapt.register_post_import_hook(partial(self._connects, place), name)
         return self
 
     def stop(self) -> None:
@@ -72,7 +74,8 @@ class Capture:
     def flush(self, timeout_seconds: float) -> bool:
         """Send the spans that wait."""
         end_late()
-        return self._destination.flush(timeout_seconds)
+        drained = batch_output.drain(timeout_seconds)
+        return self._destination.flush(timeout_seconds) and drained
 
     def _imported(self, module: ModuleType) -> None:
         if not self._active:
@@ -85,6 +88,14 @@ class Capture:
                 self._patch(client, "_process_response_data", _process_response_data)
             self._patch(module.Stream, "__init__", _stream_made)
             self._patch(module.AsyncStream, "__init__", _stream_made)
+        except Exception as error:  # noqa: BLE001
+            count("hook_missing", error)
+
+    def _connects(self, place: websocket.Place, module: ModuleType) -> None:
+        if not self._active:
+            return
+        try:
+            place(module, self._patch)
         except Exception as error:  # noqa: BLE001
             count("hook_missing", error)
 
@@ -161,6 +172,7 @@ class Capture:
                 tier=text(body.get("service_tier")),
                 streamed=streamed,
                 asked_for_usage=asks,
+                body=body,
             )
             return _Begun(inside, call, args, kwargs)
         except Exception as error:  # noqa: BLE001
@@ -192,17 +204,27 @@ def _process_response(original: Method) -> Method:
 
 def _process_response_data(original: Method) -> Method:
     @wraps(original)
-    def process_response_data(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def process_response_data(client: Any, *, data: Any, response: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         try:
-            call = kwargs["response"].extensions.get(_ON_RESPONSE)
+            call = response.extensions.get(_ON_RESPONSE)
             if call is not None:
-                data = kwargs["data"]
                 if call.asked_for_usage and "usage" in data and data["usage"] is None:
                     del data["usage"]  # which `include_usage` adds to every chunk
-                call.saw(data)
+                # Written out here, because nearly all events of a stream end here.
+                if call.skims:
+                    choices = data.get("choices")
+                    tells = (
+                        data.get("usage") or len(choices) != 1 or choices[0].get("finish_reason")
+                        if choices
+                        else "response" in data or "usage" in data or "data" in data
+                    )
+                    if tells:
+                        call.saw(data)
+                else:
+                    call.saw(data)
         except Exception as error:  # noqa: BLE001
             count("body_unread", error)
-        return original(client, *args, **kwargs)
+        return original(client, data=data, response=response, **kwargs)
 
     return process_response_data
 
@@ -217,6 +239,7 @@ def _stream_made(original: Method) -> Method:
                 chunks: Any = stream._iterator  # noqa: SLF001
                 watched = watch_async if hasattr(chunks, "__anext__") else watch
                 stream._iterator = watched(call, chunks)  # noqa: SLF001
+                call.watched(stream._iterator)  # noqa: SLF001
         except Exception as error:  # noqa: BLE001
             count("stream_unwatched", error)
 

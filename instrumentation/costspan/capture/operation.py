@@ -19,7 +19,17 @@ _API_TYPES = {"chat": "chat_completions", "threads": "assistants"}
 """OpenTelemetry's types, by the first word of a path; the rest is called by that word."""
 
 _BILLED_ROOTS = frozenset(
-    {"chat", "responses", "completions", "embeddings", "images", "audio", "videos", "decisions"}
+    {
+        "chat",
+        "responses",
+        "completions",
+        "embeddings",
+        "images",
+        "audio",
+        "videos",
+        "decisions",
+        "moderations",
+    }
 )
 _BILLED_BESIDES = frozenset(
     {
@@ -72,12 +82,12 @@ class Operation:
     """Whether what it makes is billed by what was used, now or when it is done.
 
     Reading or cancelling is not. Nor is what costs by time, size or job, not by call: files,
-    vector stores, containers, fine-tuning, realtime sessions; nor moderation, which is free.
+    vector stores, containers, fine-tuning, realtime sessions. A moderation is: its price is 0.
     """
-    settles: bool
-    """Whether its answer may show the end of work that another call submitted."""
     streams_usage_on_request: bool
     """Whether a stream reports its usage only if `stream_options` asks."""
+    settles: bool = False
+    """Whether its answer may show work that is billed when it is done."""
 
 
 def operation_of(method: str, url: str) -> Operation:
@@ -112,8 +122,8 @@ def _operation(method: str, url: str) -> Operation:
         name=name,
         api_type=_API_TYPES.get(root, root),
         billed=creates and (under_root or template in _BILLED_BESIDES),
-        settles=template in _SETTLING,
         streams_usage_on_request=creates and template in {"chat/completions", "completions"},
+        settles=template in _SETTLING,
     )
 
 

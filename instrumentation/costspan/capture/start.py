@@ -4,6 +4,7 @@ import atexit
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import context
@@ -14,12 +15,15 @@ from costspan import semconv
 from costspan.attribution import taken_out
 from costspan.capture import attempts
 from costspan.capture.answer import Attributes, text
-from costspan.capture.call import Call, Request, end_all
+from costspan.capture.call import Call, Recording, Request, end_all
 from costspan.capture.client import Client, Clients
 from costspan.capture.operation import Operation
 from costspan.counters import count
 from costspan.export import Destination
 from costspan.settings import Settings
+
+_MOST_OPENINGS = 256
+_NO_BODY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Starter:
@@ -29,7 +33,7 @@ class Starter:
         self._settings = settings
         self._destination = destination
         self._clients = Clients(settings)
-        self._tracer: tuple[TracerProvider, Tracer] | None = None
+        self._known: tuple[Tracer, Recording] | None = None
 
     def start(
         self,
@@ -40,31 +44,41 @@ class Starter:
         tier: str | None = None,
         streamed: bool = False,
         asked_for_usage: bool = False,
+        body: Mapping[str, Any] = _NO_BODY,
     ) -> tuple[Context, Call | None]:
         """Return the context to make the call in, and the call; None where it is not recorded."""
         seen = self._clients.seen(client)
         request = Request(
-            operation, model, tier, seen.host, seen.priced, asked_for_usage, time.time_ns()
+            operation,
+            model,
+            tier,
+            seen.host,
+            seen.priced,
+            streamed,
+            asked_for_usage,
+            time.time_ns(),
+            body,
         )
         outside = context.get_current()
         who, inside = taken_out(outside)
-        provider = self._destination.provider()
-        span = self._tracer_of(provider).start_span(
-            f"{operation.name} {model}" if model else operation.name,
-            outside,
-            SpanKind.CLIENT,
-            _attributes(seen, request, who, streamed=streamed),
-            start_time=request.started_ns,
+        name, attributes = _opening(seen, operation, model, tier, streamed=streamed)
+        if who:
+            attributes = attributes | {
+                n: known for n, value in who.items() if (known := text(value))
+            }
+        tracer, recording = self._recording_of(self._destination.provider())
+        span = tracer.start_span(
+            name, outside, SpanKind.CLIENT, attributes, start_time=request.started_ns
         )
         inside = set_span_in_context(span, inside)
         if not span.is_recording():
             return inside, None
-        call = Call(span, request, provider, http_spans=self._settings.http_spans)
-        if call.http_spans:
+        if self._settings.http_spans:
             try:
                 attempts.prepare(client._client)  # noqa: SLF001
             except Exception as error:  # noqa: BLE001
                 count("http_span_failed", error)
+        call = Call(span, request, recording)
         return attempts.with_call(call, inside), call
 
     def asks_for_usage(self, client: Any, body: Mapping[str, Any]) -> bool:  # noqa: ANN401
@@ -81,21 +95,37 @@ class Starter:
         seen = self._clients.seen(client)
         return seen.priced and not seen.host.endswith(".azure.com") and "data_sources" not in body
 
-    def _tracer_of(self, provider: TracerProvider) -> Tracer:
-        known = self._tracer
-        if known is None or known[0] is not provider:
-            known = (provider, provider.get_tracer("costspan", version("costspan")))
-            self._tracer = known
+    def _recording_of(self, provider: TracerProvider) -> tuple[Tracer, Recording]:
+        known = self._known
+        if known is None or known[1].provider is not provider:
+            tracer = provider.get_tracer("costspan", version("costspan"))
+            known = (tracer, Recording(self._settings, provider, self._destination.metrics))
+            self._known = known
             # Handlers run last first: open spans end before a provider made above shuts down.
             atexit.unregister(end_all)
             atexit.register(end_all)
-        return known[1]
+        return known
+
+
+def _opening(
+    seen: Client, operation: Operation, model: str, tier: str | None, *, streamed: bool
+) -> tuple[str, Attributes]:
+    """Return the name and the first attributes of a span; made once for all calls of a kind."""
+    kind = (operation.name, model, tier, streamed)
+    known = seen.openings.get(kind)
+    if known is None:
+        if len(seen.openings) >= _MOST_OPENINGS:  # a server may have many models
+            seen.openings.clear()
+        known = seen.openings[kind] = (
+            f"{operation.name} {model}" if model else operation.name,
+            _attributes(seen, operation, model, tier, streamed=streamed),
+        )
+    return known
 
 
 def _attributes(
-    seen: Client, request: Request, who: Mapping[str, str], *, streamed: bool
+    seen: Client, operation: Operation, model: str, tier: str | None, *, streamed: bool
 ) -> Attributes:
-    operation = request.operation
     found: Attributes = {
         semconv.OPERATION: operation.name,
         semconv.API_TYPE: operation.api_type,
@@ -103,13 +133,10 @@ def _attributes(
     }
     if operation.api_type != "organization":  # which an admin key calls
         found |= seen.key
-    if request.model:
-        found[semconv.REQUEST_MODEL] = request.model
-    if request.tier:
-        found[semconv.REQUEST_TIER] = request.tier
+    if model:
+        found[semconv.REQUEST_MODEL] = model
+    if tier:
+        found[semconv.REQUEST_TIER] = tier
     if streamed:
         found[semconv.REQUEST_STREAM] = True
-    for name, value in who.items():
-        if known := text(value):
-            found[name] = known
     return found

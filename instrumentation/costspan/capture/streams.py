@@ -14,14 +14,7 @@ from costspan.counters import count
 def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None, None]:
     """Yield `chunks`, and end the call when they end, fail or are closed."""
     try:
-        while True:
-            call.reading = True
-            try:
-                chunk = next(chunks)
-            except StopIteration:
-                break
-            finally:
-                call.reading = False
+        for chunk in chunks:
             if call.asked_for_usage and _answers_us(chunk):
                 continue
             call.last_chunk = perf_counter()
@@ -42,14 +35,7 @@ def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None
 async def watch_async(call: Call, chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
     """Do what `watch` does for an async stream."""
     try:
-        while True:
-            call.reading = True
-            try:
-                chunk = await anext(chunks)
-            except StopAsyncIteration:
-                break
-            finally:
-                call.reading = False
+        async for chunk in chunks:
             if call.asked_for_usage and _answers_us(chunk):
                 continue
             call.last_chunk = perf_counter()

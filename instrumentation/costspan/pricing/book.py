@@ -1,132 +1,203 @@
-"""The price book: dated rows of exact rates, and the rules that OpenAI states as rules."""
+"""The price book: dated rows of exact rates, and the rules that OpenAI states as rules.
+
+`book.json` is built by instrumentation/book/build.py; the version of a book is the hash of its
+text, so `sha256sum book.json` tells it too.
+"""
 
 import hashlib
 import json
-import tomllib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
 from costspan.money import PICO_PER_USD
 
+if TYPE_CHECKING:
+    from costspan.pricing.overrides import Override, Overrides
+
 _SINCE_EVER = datetime.min.replace(tzinfo=UTC)
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
+_DATED = re.compile(r"(.+)-(\d{4}-\d\d-\d\d)")
+RowKey = tuple[str, str, str]
+"""Model, tier and context; a fee that is the same in all of them has "any"."""
+ANY_MODEL = "*"
+"""The model of the fees that a tool has whichever model calls it."""
+RESOURCE = "resource"
+"""The model of the fees that belong to a thing and not to a call: containers, storage."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """One row of the book, compiled: pico-dollars a unit, by meter, in `valid_from <= t < valid_to`."""
+class Row:
+    """Some rates of one model, tier and context, all from one source."""
 
     valid_from: datetime
     valid_to: datetime
-    pico: Mapping[str, Fraction]
+    usd: Mapping[str, str]
+    per: int
     review_by: date | None
     source: str
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """What holds at one moment: pico-dollars a unit, by meter."""
+
+    pico: Mapping[str, Fraction]
+    review_by: date | None
+    """A promotion is promised until the end of this day; later calls need another look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The least that is billed of some meters, and the step it goes up by, in a span of time."""
+
+    meters: tuple[str, ...]
+    valid_from: datetime
+    valid_to: datetime
+    least: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
-    """A price book ready for look-ups. `version` is a hash of every row, rule and alias."""
+    """A price book ready for look-ups. `version` covers every row, rule, alias and override."""
 
     name: str
     version: str
-    rows: Mapping[tuple[str, str, str], tuple[Rates, ...]]
-    """Keyed by (model, tier, context)."""
+    rows: Mapping[RowKey, tuple[Row, ...]]
+    names: frozenset[str]
     aliases: Mapping[str, str]
+    snapshots: Mapping[str, str]
+    """Names that OpenAI appends a date to, and their model."""
     long_context_above: Mapping[str, int]
-    region_factor: Mapping[tuple[str, str], Fraction]
-    """Keyed by (model, host)."""
+    region_hosts: re.Pattern[str]
+    region_models: frozenset[str]
+    region_factor: Fraction
+    free: frozenset[str]
+    search_block: Mapping[str, int]
+    """Input tokens that a search bills as a block, by model."""
+    minimums: tuple["Minimum", ...]
+    overrides: tuple["Override", ...] = ()
 
-    def canonical(self, model: str) -> str | None:
+    def canonical(self, model: str, at: datetime | None = None) -> str | None:
         """Return the book's own name of `model`, or None where it knows none.
 
-        Only listed names count. A date that is not listed is never stripped:
-        gpt-4o-2024-05-13 costs twice gpt-4o.
+        Only listed names count: a date that is not listed is never stripped, since
+        gpt-4o-2024-05-13 costs twice gpt-4o. Families that are listed as dated accept any date
+        that is not after `at`.
         """
         name = model.lower()
+        if name.startswith("ft:"):
+            name = ":".join(name.split(":", 2)[:2])
+        elif ".ft-" in name:
+            name = f"ft:{name.partition('.ft-')[0]}"
         name = self.aliases.get(name, name)
-        return name if (name, "standard", "short") in self.rows else None
+        if dated := _DATED.fullmatch(name):
+            family = self.snapshots.get(dated[1])
+            if family and (at is None or dated[2] <= at.date().isoformat()):
+                return family
+        return name if name in self.names else None
 
     def rates(self, model: str, tier: str, context: str, at: datetime) -> Rates | None:
-        """Return the row for a canonical model, valid at `at`."""
-        for row in self.rows.get((model, tier, context), ()):
-            if row.valid_from <= at < row.valid_to:
-                return row
-        return None
+        """Return what holds for a canonical model at `at`, from all rows that are valid then."""
+        rows = self.rows.get((model, tier, context), ())
+        valid = [row for row in rows if row.valid_from <= at < row.valid_to]
+        if not valid:
+            return None
+        reviews = [row.review_by for row in valid if row.review_by]
+        return Rates(
+            pico={
+                meter: Fraction(Decimal(amount)) * PICO_PER_USD / row.per
+                for row in valid
+                for meter, amount in row.usd.items()
+            },
+            review_by=min(reviews, default=None),
+        )
+
+    def contracted(self, overrides: "Overrides") -> "Book":
+        """Return this book with negotiated prices beside the list prices, under a version of its own."""
+        both = hashlib.sha256(f"{self.version}\n{overrides.text}".encode())
+        return replace(self, version=both.hexdigest()[:16], overrides=overrides.rules)
 
 
 def read_book(text: str) -> Book:
-    """Return the book written in `text` (TOML, see the head of book.toml).
+    """Return the book written in `text` (JSON, as `book/build.py` writes it).
 
     Raises:
         Rejected: a row lacks a field, or an amount is not a decimal in quotes.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        msg = f"price book: {error}"
+        document = json.loads(text)
+        rows: dict[RowKey, list[Row]] = {}
+        for number, entry in enumerate(document["rows"], start=1):
+            rows.setdefault(_key(entry), []).append(_row(entry, number))
+        rules = document["rules"]
+        long_context, search_block = rules["long_context"], rules["search_block"]
+        free = frozenset[str](rules["free"]["models"])
+        return Book(
+            name=document["book"]["name"],
+            version=hashlib.sha256(text.encode()).hexdigest()[:16],
+            rows={key: tuple(found) for key, found in rows.items()},
+            names=free | {model for model, _, _ in rows} - {ANY_MODEL, RESOURCE},
+            aliases=document["aliases"],
+            snapshots=document["snapshots"],
+            long_context_above=dict.fromkeys(
+                long_context["models"], int(long_context["above_input_tokens"])
+            ),
+            region_hosts=re.compile(rules["region"]["hosts"]),
+            region_models=frozenset(rules["region"]["models"]),
+            region_factor=Fraction(rules["region"]["factor"]),
+            free=free,
+            search_block=dict.fromkeys(search_block["models"], int(search_block["tokens"])),
+            minimums=tuple(
+                Minimum(tuple(entry["meters"]), *_span(entry), entry["least"], entry["step"])
+                for entry in document["minimums"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        msg = f"price book: {error!r}; build it with instrumentation/book/build.py"
         raise Rejected(msg) from error
-    rows: dict[tuple[str, str, str], list[Rates]] = {}
-    for number, entry in enumerate(document.get("price", []), start=1):
-        try:
-            key = (str(entry["model"]), str(entry["tier"]), str(entry["context"]))
-            rows.setdefault(key, []).append(_rates(entry))
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            msg = f"price book: [[price]] number {number} ({entry.get('model', 'no model')}): {error!r}"
-            raise Rejected(msg) from error
-    canonical = json.dumps(document, sort_keys=True, default=str, separators=(",", ":"))
-    rules: list[dict[str, Any]] = document.get("rule", [])
-    return Book(
-        name=document["book"]["name"],
-        version=hashlib.sha256(canonical.encode()).hexdigest()[:16],
-        rows={
-            key: tuple(sorted(found, key=lambda row: row.valid_from)) for key, found in rows.items()
-        },
-        aliases={
-            name: alias["model"] for alias in document.get("alias", []) for name in alias["names"]
-        },
-        long_context_above={
-            model: int(rule["above_input_tokens"])
-            for rule in rules
-            if rule["kind"] == "long_context"
-            for model in rule["models"]
-        },
-        region_factor={
-            (model, host): Fraction(rule["factor"])
-            for rule in rules
-            if rule["kind"] == "region"
-            for model in rule["models"]
-            for host in rule["hosts"]
-        },
-    )
 
 
 @cache
 def default_book() -> Book:
     """Return the book that ships with the package; read once, unchanged while the process runs."""
-    return read_book(files("costspan.pricing").joinpath("book.toml").read_text(encoding="utf-8"))
+    return read_book(files("costspan.pricing").joinpath("book.json").read_text(encoding="utf-8"))
 
 
-def _rates(entry: Mapping[str, Any]) -> Rates:
-    per = int(entry["per"])
-    amounts: Mapping[str, Any] = entry["amounts"]
-    for meter, amount in amounts.items():
+def _key(entry: Mapping[str, Any]) -> RowKey:
+    return entry["model"], entry["tier"], entry["context"]
+
+
+def _row(entry: Mapping[str, Any], number: int) -> Row:
+    usd: Mapping[str, Any] = entry["usd"]
+    for meter, amount in usd.items():
         if not isinstance(amount, str):
-            msg = f"{meter} = {amount!r} must be a decimal in quotes"
+            msg = (
+                f"row {number} ({entry['model']}): {meter} = {amount!r} must be a decimal in quotes"
+            )
             raise TypeError(msg)
-    return Rates(
-        valid_from=entry.get("valid_from", _SINCE_EVER),
-        valid_to=entry.get("valid_to", _FOR_EVER),
-        pico={
-            meter: Fraction(Decimal(amount)) * PICO_PER_USD / per
-            for meter, amount in amounts.items()
-        },
-        review_by=entry.get("review_by"),
-        source=str(entry["source"]),
+    valid_from, valid_to = _span(entry)
+    return Row(
+        valid_from=valid_from,
+        valid_to=valid_to,
+        usd=usd,
+        per=entry["per"],
+        review_by=date.fromisoformat(entry["review_by"]) if "review_by" in entry else None,
+        source=entry["source"],
+    )
+
+
+def _span(entry: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    start, end = entry.get("from"), entry.get("to")
+    return (
+        datetime.fromisoformat(start) if start else _SINCE_EVER,
+        datetime.fromisoformat(end) if end else _FOR_EVER,
     )

@@ -4,75 +4,14 @@ A total is the sum of its rounded parts, so parts always add up. What cannot be 
 cost and a status that says why; it is never 0.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
 from datetime import datetime
-from enum import StrEnum
 from fractions import Fraction
 
-from costspan.money import Usd, from_pico, half_even
-from costspan.pricing.book import Book, default_book
-from costspan.usage import Usage
-
-
-class Status(StrEnum):
-    """Whether a call has a price, and if not, why."""
-
-    PRICED = "priced"
-    UNKNOWN_MODEL = "unknown_model"
-    UNKNOWN_TIER = "unknown_tier"
-    UNPRICED_COMPONENT = "unpriced_component"
-    PREPAID_TIER = "prepaid_tier"
-    MISSING_USAGE = "missing_usage"
-    INVALID_USAGE = "invalid_usage"
-    NOT_BILLED = "not_billed"
-    """An operation that OpenAI does not charge, such as listing models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One term of the sum: `quantity` units of `meter`, in whole pico-dollars."""
-
-    meter: str
-    quantity: int
-    pico_per_unit: Fraction
-    pico: int
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one call costs. `pico` is None unless `status` is priced."""
-
-    status: Status
-    parts: tuple[Part, ...]
-    book: str
-    path: str
-    """model/tier/context[/region], as far as it was resolved."""
-    reason: str = ""
-
-    @property
-    def pico(self) -> int | None:
-        """Return the total in pico-dollars, None if unknown."""
-        return sum(part.pico for part in self.parts) if self.status is Status.PRICED else None
-
-    @property
-    def usd(self) -> Usd | None:
-        """Return the total in dollars, None if unknown."""
-        pico = self.pico
-        return None if pico is None else from_pico(pico)
-
-
-_TIERS = {
-    None: "standard",
-    "": "standard",
-    "default": "standard",
-    "standard": "standard",
-    "priority": "priority",
-    "fast": "priority",
-    "flex": "flex",
-    "ultrafast": "ultrafast",
-}
-_TOOLS = frozenset({"web_search", "web_search_preview", "file_search", "image_tool"})
+from costspan.pricing.book import RESOURCE, Book, default_book
+from costspan.pricing.cost import Part, Price, Status
+from costspan.pricing.offer import Sheet, offer_for
+from costspan.usage import OtherModel, Quantity, Usage
 
 
 def price(
@@ -84,82 +23,136 @@ def price(
     host: str = "api.openai.com",
     batch: bool = False,
     book: Book | None = None,
+    project: str | None = None,
 ) -> Price:
-    """Return the list price of one call.
+    """Return the list price of one call, and the contracted one where the book has overrides.
 
     `tier` is the tier that served (`response.service_tier`), not the one asked for. A batch is
-    invisible in the response, so the caller says it. `at` is aware UTC.
+    invisible in the response, so the caller says it. `at` is aware UTC. `project` matters only
+    to overrides.
     """
     book = book or default_book()
-    served = "batch" if batch else _TIERS.get(tier)
-    name = book.canonical(model) if model else None
-    path = "/".join(filter(None, (name or model, served or tier)))
-    if tier == "scale" and not batch:
-        return Price(
-            Status.PREPAID_TIER,
-            (),
-            book.version,
-            path,
-            "scale tier is prepaid, a call has no price of its own",
-        )
-    if name is None:
-        return Price(
-            Status.UNKNOWN_MODEL, (), book.version, path, f"the book has no model {model!r}"
-        )
+    offer = offer_for(book, model, tier, host, batch, project, at)
+    if offer.refusal is not None:
+        return offer.refusal
+    if offer.is_free:
+        return Price(Status.PRICED, (), book.version, offer.path)
     if usage is None:
-        return Price(Status.MISSING_USAGE, (), book.version, path, "the response reports no usage")
-    threshold = book.long_context_above.get(name)
-    context = "long" if threshold is not None and usage.input_tokens > threshold else "short"
-    rates = book.rates(name, served, context, at) if served else None
-    if rates is None or served is None:
-        return Price(
-            Status.UNKNOWN_TIER,
-            (),
-            book.version,
-            path,
-            f"no {tier or served} rate for {name}, {context} context",
+        why = "the response reports no usage"
+        return Price(Status.MISSING_USAGE, (), book.version, offer.path, why)
+    context, sheet = "short", offer.short
+    if usage.input_tokens > offer.long_above:
+        context, sheet = "long", offer.long
+    if sheet is None:
+        why = f"no rate for {offer.path}, {context} context"
+        return Price(Status.UNKNOWN_TIER, (), book.version, offer.path, why)
+    found = _priced(usage, sheet, book)
+    for other in usage.others:
+        theirs = price(
+            other.usage,
+            model=other.model,
+            at=at,
+            host=host,
+            batch=batch,
+            book=book,
+            project=project,
         )
-    factor = book.region_factor.get((name, host), Fraction(1))
-    path = f"{name}/{served}/{context}" + ("" if factor == 1 else f"/{host.split('.', 1)[0]}")
-    tools = book.rates(name, "any", "any", at)
+        found = _with(found, other, theirs)
+    return found
+
+
+def price_meter(meter: str, quantity: Quantity, *, at: datetime, book: Book | None = None) -> Price:
+    """Return the fee of a thing that lives on its own: it is no part of any call.
+
+    Meters are `container_minutes_1g` (4g, 16g, 64g), which have a least quantity,
+    `vector_store_gib_days` over the organization's first GiB, and `training_hours`.
+    """
+    book = book or default_book()
+    for least in book.minimums:
+        if meter in least.meters and least.valid_from <= at < least.valid_to:
+            quantity = max(least.least, math.ceil(Fraction(quantity) / least.step) * least.step)
+    rates = book.rates(RESOURCE, "any", "any", at)
+    rate = rates.pico.get(meter) if rates else None
+    path = f"{RESOURCE}/{meter}"
+    if rate is None:
+        why = f"the book has no fee for {meter!r}"
+        return Price(Status.UNPRICED_COMPONENT, (), book.version, path, why)
+    part = Part(meter, quantity, rate, round(quantity * rate))
+    return Price(Status.PRICED, (part,) if quantity else (), book.version, path)
+
+
+def _priced(usage: Usage, sheet: Sheet, book: Book) -> Price:
     parts: list[Part] = []
     missing: list[str] = []
-    for meter, quantity in _counts(usage):
-        row = tools if meter in _TOOLS else rates
-        rate = row.pico.get(meter) if row else None
+    rates = sheet.rates
+    for meter, quantity in usage.quantities():
+        rate = rates.get(meter)
         if rate is None:
             missing.append(f"{quantity} {meter}")
             continue
-        unit = rate if meter in _TOOLS else rate * factor
-        parts.append(Part(meter, quantity, unit, half_even(quantity * unit)))
+        pico = quantity * rate
+        parts.append(Part(meter, quantity, rate, pico if type(pico) is int else round(pico)))
+    if "search_request" in rates:  # a search with every request
+        parts.append(_part("search_request", 1, rates["search_request"]))
+    if sheet.search_block and usage.metered:
+        parts += _search_block(usage, sheet)
+    found = Price(Status.PRICED, tuple(parts), book.version, sheet.path, sheet.note)
+    if sheet.contract:
+        found = _contracted(found, sheet)
     if missing:
-        reason = f"no rate for {', '.join(missing)} on {path}"
-        return Price(Status.UNPRICED_COMPONENT, tuple(parts), book.version, path, reason)
-    return Price(Status.PRICED, tuple(parts), book.version, path)
+        return _unpriced(found, f"no rate for {', '.join(missing)} on {sheet.path}")
+    return found
 
 
-def _counts(usage: Usage) -> Iterator[tuple[str, int]]:
-    """Yield the disjoint quantities of `usage` by meter, zeros left out."""
-    if usage.decision_tokens:
-        yield "decision_input", usage.decision_tokens
-        return
-    fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
-    audio_in, image_in = usage.audio_input_tokens, usage.image_input_tokens
-    spoken, drawn = usage.audio_output_tokens, usage.image_output_tokens
-    for meter, quantity in (
-        ("input", fresh - audio_in - image_in),
-        ("cached_input", usage.cached_tokens),
-        ("cache_write_30m", usage.cache_write_30m_tokens),
-        ("cache_write_12h", usage.cache_write_12h_tokens),
-        ("audio_input", audio_in),
-        ("image_input", image_in),
-        ("output", usage.output_tokens - spoken - drawn),
-        ("audio_output", spoken),
-        ("image_output", drawn),
-        ("web_search", usage.web_searches),
-        ("web_search_preview", usage.preview_web_searches),
-        ("file_search", usage.file_searches),
-        ("image_tool", usage.image_tool_tokens),
-    ):
-        if quantity:
-            yield meter, quantity
+def _part(meter: str, quantity: Quantity, rate: int | Fraction) -> Part:
+    return Part(meter, quantity, rate, round(quantity * rate))
+
+
+def _search_block(usage: Usage, sheet: Sheet) -> list[Part]:
+    """Return the block of input that a search bills, unless the reported input has room for it.
+
+    OpenAI does not say whether `usage` counts the block. Where it fits in, it is taken as counted.
+    """
+    block = sheet.search_block * dict(usage.metered).get("web_search", 0)
+    if usage.input_tokens >= block:
+        return []
+    return [_part("search_content", block, sheet.rates["input"])]
+
+
+def _contracted(found: Price, sheet: Sheet) -> Price:
+    """Return `found` with the same parts at negotiated rates, if any part has one."""
+    used: dict[str, None] = {}
+    parts: list[Part] = []
+    for part in found.parts:
+        negotiated = sheet.contract.get("input" if part.meter == "search_content" else part.meter)
+        if negotiated:
+            rate, name = negotiated
+            used[name] = None
+            parts.append(_part(part.meter, part.quantity, rate))
+        else:
+            parts.append(part)
+    return found._replace(contracted=tuple(parts), overrides=tuple(used)) if used else found
+
+
+def _with(found: Price, other: OtherModel, theirs: Price) -> Price:
+    """Return `found` with the parts of another model that worked for the call."""
+
+    def named(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        return tuple(part._replace(meter=f"{other.label}_{part.meter}") for part in parts)
+
+    contracted = found.contracted
+    if contracted is not None or theirs.contracted is not None:
+        contracted = (contracted or found.parts) + named(theirs.contracted or theirs.parts)
+    joined = found._replace(
+        parts=found.parts + named(theirs.parts),
+        contracted=contracted,
+        overrides=tuple(dict.fromkeys(found.overrides + theirs.overrides)),
+    )
+    if theirs.status is Status.PRICED:
+        return joined
+    return _unpriced(joined, f"{other.label}: {theirs.reason}")
+
+
+def _unpriced(found: Price, why: str) -> Price:
+    whys = [why] if found.status is Status.PRICED else [found.reason, why]
+    return found._replace(status=Status.UNPRICED_COMPONENT, reason="; ".join(whys))

@@ -1,0 +1,74 @@
+"""What each SDK did: one process for each of them, started once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+NEWEST_DATE = "2026-11-20T00:00:00Z"
+"""As in pyproject.toml: nothing newer is installed."""
+
+
+class Driven:
+    """The lines that `drive.py` printed with one SDK."""
+
+    def __init__(self, printed: str) -> None:
+        lines = [json.loads(line) for line in printed.splitlines()]
+        self.storm: dict[str, Any] = lines.pop()
+        self.cells = {(line["behaviour"], line["mode"]): line for line in lines}
+
+
+@pytest.fixture(scope="session")
+def driven() -> Callable[[str], Driven]:
+    """Act everything out with an SDK, at its first use: `driven("2.54.0")`."""
+    drive = cache(_drive)
+
+    def printed(sdk: str) -> Driven:
+        found = drive(sdk)
+        if isinstance(found, str):
+            pytest.fail(found, pytrace=False)
+        return found
+
+    return printed
+
+
+def _drive(sdk: str) -> Driven | str:
+    """Return what happened, or why nothing did."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "COST"))
+    }
+    command = [*_python_with(sdk), str(HERE / "drive.py")]
+    ended = subprocess.run(
+        command,
+        cwd=HERE,
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    if ended.returncode:
+        return f"{' '.join(command)}\n{ended.stderr[-3000:]}"
+    return Driven(ended.stdout)
+
+
+def _python_with(sdk: str) -> list[str]:
+    """Return the command of a Python that has this SDK: our own, or one that uv puts together."""
+    if sdk == openai.__version__:
+        return [sys.executable]
+    # The httpx that this SDK was released with: later ones took away what it used.
+    httpx = ["--with", "httpx<0.28"] if sdk == "1.40.0" else []
+    return [
+        *("uv", "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable),
+        *("--exclude-newer", NEWEST_DATE, "--with", f"openai=={sdk}", *httpx),
+        *("--with-editable", str(ROOT / "instrumentation"), "python"),
+    ]
