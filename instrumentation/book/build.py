@@ -126,7 +126,8 @@ class Table:
         known = self.cells.get(key)
         number, ruling = self._ruling(key)
         if known is not None and known.rate == cell.rate:
-            self.cells[key] = replace(known, seen_in=known.seen_in | {cell.origin})
+            witness = {cell.origin} - {known.origin, "supplement", "rule"}
+            self.cells[key] = replace(known, seen_in=known.seen_in | witness)
             return
         keep = ruling["keep"] if ruling else None
         if keep == "neither":
@@ -194,7 +195,7 @@ def build() -> tuple[dict[str, Any], list[str]]:
         names.aliases |= dict.fromkeys(others, model)
     witness = _read_witness(supplement, names, table)
     _derive(supplement["derive"], table)
-    _confirm_web_search(witness, names, table)
+    _confirm_web_search(supplement, witness, names, table)
     document = _document(supplement, table, names, long_context)
     _check_names(document, witness, names, table)
     return document, [*table.faults, *table.unused()]
@@ -283,46 +284,42 @@ def _read_genai(
 def _genai_cells(
     info: types.ModelInfo, model: str, source: str
 ) -> Iterator[tuple[Key, Cell, bool]]:
-    segments: list[tuple[str, types.ModelPrice]] = []
-    prices = (
-        info.prices
-        if isinstance(info.prices, list)
-        else [types.ConditionalPrice(prices=info.prices)]
-    )
-    for entry in prices:
-        start = (
-            entry.constraint.start_date
-            if isinstance(entry.constraint, types.StartDateConstraint)
-            else None
-        )
-        segments.append((_instant(start), entry.prices))
-    ends = [start for start, _ in segments[1:]] + [""]
-    # a tier's own start is the day it was read, not the day it began: it holds since the last
-    # change of the model's price
-    tiers = [
-        ("standard", start, end, rates) for (start, rates), end in zip(segments, ends, strict=True)
-    ]
-    tiers += [
-        (tier, segments[-1][0], "", variant.prices)
-        for variant in info.price_variants or []
-        if (tier := _variant_tier(variant.when))
-    ]
-    for tier, start, end, rates in tiers:
-        for unit, price in vars(rates).items():
-            if price is None:
-                continue
+    """Yield key, cell and whether long context costs more."""
+    for tier, start, end, prices in _genai_offers(info):
+        for unit, price in vars(prices).items():
             meter, per = _UNITS[unit]
-            where = f"{source}:openai/{info.id}"
-            base = price.base if isinstance(price, types.TieredPrices) else price
             key = Key(model, tier, "short", start, end, meter)
-            yield key, Cell(base, per, where, "genai-prices"), isinstance(price, types.TieredPrices)
-            if isinstance(price, types.TieredPrices):
-                (above,) = price.tiers
-                yield (
-                    key._replace(context="long"),
-                    Cell(above.price, per, where, "genai-prices"),
-                    True,
-                )
+            tiered = isinstance(price, types.TieredPrices)
+            rates = (
+                {"short": price.base, "long": price.tiers[0].price} if tiered else {"short": price}
+            )
+            for context, usd in rates.items():
+                cell = Cell(usd, per, f"{source}:openai/{info.id}", "genai-prices")
+                yield key._replace(context=context), cell, tiered
+
+
+def _genai_offers(info: types.ModelInfo) -> Iterator[tuple[str, str, str, types.ModelPrice]]:
+    """Yield tier, start, end and prices.
+
+    A tier's own start is the day it was read, not the day it began: it holds since the last change
+    of the model's price.
+    """
+    if isinstance(info.prices, list):
+        dated = [(_start(entry.constraint), entry.prices) for entry in info.prices]
+    else:
+        dated = [("", info.prices)]
+    ends = [start for start, _ in dated[1:]] + [""]
+    for (start, prices), end in zip(dated, ends, strict=True):
+        yield "standard", start, end, prices
+    for variant in info.price_variants or []:
+        if tier := _variant_tier(variant.when):
+            yield tier, dated[-1][0], "", variant.prices
+
+
+def _start(constraint: object) -> str:
+    return _instant(
+        constraint.start_date if isinstance(constraint, types.StartDateConstraint) else None
+    )
 
 
 def _variant_tier(when: Mapping[str, str]) -> str | None:
@@ -335,15 +332,15 @@ def _what_comes_out(model: str, output_is: Mapping[str, list[str]]) -> str:
 
 
 def _read_names(match: object, model: str, separate: Mapping[str, str], names: Names) -> None:
+    """Take over what is matched whole or by a date; the rest is in the supplement by name."""
+    dated = "-\\d{4}-\\d{2}-\\d{2}$"
     for clause in getattr(match, "or_", [match]):
-        name: str = getattr(clause, "equals", "")
+        name: str = getattr(clause, "equals", model)
         regex: str = getattr(clause, "regex", "")
-        dated = "-\\d{4}-\\d{2}-\\d{2}$"
+        if name != model and name not in separate:
+            names.aliases[name] = model
         if regex.endswith(dated):
             names.snapshots[regex.removesuffix(dated).lstrip("^").replace("\\", "")] = model
-        base = name[:-11] if name[-11:-6].startswith("-20") else name
-        if name and name != model and name not in separate and base not in separate:
-            names.aliases[name] = model
 
 
 def _read_supplement(supplement: Mapping[str, Any], table: Table) -> None:
@@ -377,7 +374,7 @@ def _read_witness(
     rows: Mapping[str, Mapping[str, str]] = json.loads(
         (HERE / "witness" / f"{pin}.json").read_text(encoding="utf-8")
     )
-    origin = pin.replace("-", "==")
+    origin = _origin(supplement)
     for name, fields in rows.items():
         model, own_meter, per = _WITNESS_NAMES.get(name, (names.aliases.get(name, name), "", 1))
         for label, text in fields.items():
@@ -393,6 +390,10 @@ def _read_witness(
             cell = Cell((usd * quoted).normalize(), quoted, f"{origin}:{name}", origin)
             table.put(Key(model, tier, context, *segment, meter), cell)
     return rows
+
+
+def _origin(supplement: Mapping[str, Any]) -> str:
+    return supplement["book"]["witness"].replace("-", "==")
 
 
 def _witness_meter(label: str) -> tuple[str, str, str, int] | None:
@@ -418,7 +419,10 @@ def _witness_meter(label: str) -> tuple[str, str, str, int] | None:
 
 
 def _confirm_web_search(
-    witness: Mapping[str, Mapping[str, str]], names: Names, table: Table
+    supplement: Mapping[str, Any],
+    witness: Mapping[str, Mapping[str, str]],
+    names: Names,
+    table: Table,
 ) -> None:
     """Check the fee of a search, which the witness has per model and for one version of the tool."""
     for name, fields in witness.items():
@@ -429,7 +433,7 @@ def _confirm_web_search(
         for meter in ("search_request", "web_search_preview"):
             key = Key(model, "any", "any", "", "", meter)
             if key in table.cells:
-                table.put(key, Cell(usd, 1_000, name, "litellm"))
+                table.put(key, Cell(usd, 1_000, name, _origin(supplement)))
                 break
 
 
@@ -502,8 +506,7 @@ def _rows(table: Table, reviews: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the cells as rows: those of one model, tier, context, time and source together."""
     rows: dict[tuple[Any, ...], dict[str, str]] = {}
     for key, cell in table.cells.items():
-        confidence = "A" if cell.seen_in - {cell.origin} else "B"
-        who = (cell.per, cell.source, tuple(sorted(cell.seen_in - {cell.origin})), confidence)
+        who = (cell.per, cell.source, tuple(sorted(cell.seen_in)), "A" if cell.seen_in else "B")
         rows.setdefault((*key[:5], *who), {})[key.meter] = _plain(cell.usd)
     found: list[dict[str, Any]] = []
     for (model, tier, context, start, end, per, source, seen, confidence), usd in sorted(

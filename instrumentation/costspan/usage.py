@@ -110,8 +110,10 @@ def read_usage(body: Mapping[str, Any], request: Mapping[str, Any] | None = None
         seconds = usage.get("seconds")
         return None if seconds is None else _metered("audio_seconds", _seconds(seconds))
     if "output" in body or "tool_usage" in body or "svg_usage" in body:
-        metered, others = _tools(body)
-        return counted._replace(metered=metered, others=others) if metered or others else counted
+        calls, others = _tools(body)
+        if calls or others:
+            return counted._replace(metered=counted.metered + calls, others=others)
+        return counted
     if "answers" in body:
         return counted._replace(is_decision=True)
     if body.get("type") == "speech.audio.done":
@@ -173,6 +175,9 @@ def _tokens(usage: Mapping[str, Any]) -> Usage | None:
             _fits(cached_image, "cached image", image_in, "image")
         elif (audio_in or image_in) and cached and not (is_chat and cached <= read - audio_in):
             metered = (("unsplit_cached_input", cached),)  # of text or audio, nobody says
+        if (audio_in or image_in) and not metered:
+            kept_text = cached - cached_audio - cached_image + kept_30m + kept_12h
+            _fits(kept_text, "cached or cache-written text", read - audio_in - image_in, "text")
     if cached or kept_30m or kept_12h:
         _fits(cached + kept_30m + kept_12h, "cached and cache-written", read, "input")
     if of_output:

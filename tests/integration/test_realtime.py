@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from unittest.mock import MagicMock
 
 import openai
 import pytest
@@ -451,6 +453,28 @@ def test_an_error_about_something_else_is_not_the_fault_of_a_request(
     assert "error.type" not in captured.call
 
 
+def test_an_error_that_is_not_answered_before_the_next_request_was_about_the_first(
+    endpoint: Serve, capture: Capture
+) -> None:
+    def script(socket: ServerConnection) -> None:
+        greet(socket)
+        told(socket, "response.create")
+        tell(socket, "error", error={"type": "server_error", "code": None})
+        told(socket, "response.create")
+        begin(socket, "resp_1")
+        end(socket, "resp_1", used(1, 2, 3, 4))
+
+    captured = capture()
+    with sync_client(endpoint(script)).realtime.connect(model=_MODEL) as connection:
+        connection.response.create()
+        read(connection, last="error")
+        connection.response.create()
+        read(connection)
+    refused, done = captured.calls
+    assert attributes(refused)["error.type"] == "server_error"
+    assert "error.type" not in attributes(done)
+
+
 def test_a_connection_that_breaks_ends_its_answers_with_the_error(
     endpoint: Serve, capture: Capture
 ) -> None:
@@ -619,6 +643,26 @@ def test_a_live_session_is_one_span_and_what_it_delegates_is_another(
 
 
 @_since_3
+def test_a_live_session_that_is_refused_ends_with_the_error_and_costs_nothing(
+    endpoint: Serve, capture: Capture
+) -> None:
+    def script(socket: ServerConnection) -> None:
+        told(socket, "session.start")
+        error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": ""}
+        tell(socket, "error", error={**error, "client_event_id": "first"})
+
+    captured = capture(priced_hosts=("127.0.0.1",))
+    live: Any = sync_client(endpoint(script)).live
+    with live.connect() as connection:
+        connection.send(
+            {"type": "session.start", "event_id": "first", "session": {"model": "gpt-live-1"}}
+        )
+        read(connection, last="error")
+    assert captured.call["error.type"] == "invalid_request_error"
+    assert "costspan.price.status" not in captured.call
+
+
+@_since_3
 def test_a_session_that_is_joined_again_counts_its_seconds_once(
     endpoint: Serve, capture: Capture
 ) -> None:
@@ -757,6 +801,39 @@ def test_an_async_connection_that_breaks_is_refused_or_is_dropped_ends_its_calls
     outcomes = [attributes(span).get("costspan.stream.outcome") for span in captured.calls]
     assert outcomes == ["failed", "closed_early", "abandoned", None]
     assert attributes(captured.calls[-1])["error.type"] == "ConnectionRefusedError"
+
+
+def test_hooks_keep_the_shape_of_what_they_replace(capture: Capture) -> None:
+    from openai.resources.realtime.realtime import (
+        AsyncRealtimeConnectionManager,
+        RealtimeConnectionManager,
+    )
+
+    def shapes() -> list[tuple[Any, ...]]:
+        return [
+            (name, inspect.signature(method), inspect.iscoroutinefunction(method), method.__doc__)
+            for cls in (RealtimeConnectionManager, AsyncRealtimeConnectionManager)
+            for name, method in inspect.getmembers(cls, inspect.isfunction)
+        ]
+
+    bare = shapes()
+    captured = capture()
+    assert hasattr(RealtimeConnectionManager.enter, "__wrapped__")
+    assert shapes() == bare
+    captured.installation.uninstall()
+    assert not hasattr(RealtimeConnectionManager.enter, "__wrapped__")
+
+
+def test_a_double_of_a_socket_is_left_alone(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = MagicMock()
+    monkeypatch.setattr("websockets.sync.client.connect", MagicMock(return_value=double))
+    capture()
+    with sync_client("http://127.0.0.1:9/v1").realtime.connect(model=_MODEL) as connection:
+        connection.response.create()
+    double.send.assert_called_once()
+    double.close.assert_called_once()
 
 
 def test_a_fault_of_ours_is_counted_and_the_app_goes_on(endpoint: Serve, capture: Capture) -> None:

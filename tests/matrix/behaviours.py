@@ -11,7 +11,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -112,7 +112,7 @@ async def done(result: Any) -> Any:
 
 
 @asynccontextmanager
-async def entered(manager: Any) -> AsyncIterator[Any]:
+async def entered(manager: Any) -> AsyncGenerator[Any]:
     """Enter a context manager of either kind."""
     if hasattr(manager, "__aenter__"):
         async with manager as value:
@@ -153,12 +153,12 @@ async def closed(stream: Any) -> None:
 
 async def seen_of(stream: Any, most: int | None = None) -> list[Any]:
     """Return a stream's kind, what it tells of itself, and its chunks."""
-    kind = [
+    kind: list[Any] = [
         type(stream),
         stream.__class__,
         [isinstance(stream, cls) for cls in (openai.Stream, openai.AsyncStream)],
         [hasattr(stream, name) for name in ("__next__", "__anext__", "__enter__", "__aenter__")],
-        sorted(name for name in vars(stream) if not name.startswith("__")),
+        sorted(stream.__dict__),
         type(stream.response),
         stream.response.status_code,
     ]
@@ -307,8 +307,8 @@ async def chat_cache_write(app: App) -> Any:
 async def chat_pickled(app: App) -> Any:
     result = await done(app.client.chat.completions.create(**CHAT))
 
-    def copied() -> type:
-        return type(pickle.loads(pickle.dumps(app.client)))  # noqa: S301
+    def copied() -> Any:
+        return pickle.loads(pickle.dumps(app.client)).__class__  # noqa: S301
 
     return [result, pickle.loads(pickle.dumps(result)), await outcome(copied)]  # noqa: S301
 
@@ -321,7 +321,7 @@ async def chat_suppressed(app: App) -> Any:
 
 @behaviour()
 async def inspected(app: App) -> Any:
-    methods = [
+    methods: list[Any] = [
         app.client.request,
         app.client.chat.completions.create,
         type(app.client).request,
@@ -363,6 +363,19 @@ async def stream_other_options(app: App) -> Any:
     return await seen_of(await done(made))
 
 
+@behaviour("chat.completions.with_raw_response.create")
+async def stream_no_usage_raw(app: App) -> Any:
+    raw = await done(app.client.chat.completions.with_raw_response.create(**CHAT, stream=True))
+    return [type(raw), await seen_of(raw.parse())]
+
+
+@behaviour("chat.completions.with_streaming_response.create")
+async def stream_no_usage_lines(app: App) -> Any:
+    manager = app.client.chat.completions.with_streaming_response.create(**CHAT, stream=True)
+    async with entered(manager) as raw:
+        return await drained(raw.iter_lines())
+
+
 @behaviour()
 async def stream_compatible_server(app: App) -> Any:
     other = app.made(base_url=f"http://localhost:{app.port}/v1")
@@ -396,15 +409,15 @@ async def stream_with_block_break(app: App) -> Any:
 @behaviour()
 async def stream_never_iterated(app: App) -> Any:
     made = await done(app.client.chat.completions.create(**STREAM))
-    kind = type(made)
+    seen = [made.__class__]
     del made
     await _collected(app)
-    return kind
+    return seen
 
 
 async def _collected(app: App) -> None:
     """Let the garbage collector, and after it the event loop, close what is not held."""
-    for _ in range(3):
+    for _ in range(4):
         gc.collect()
         if app.is_async:
             await asyncio.sleep(0)
@@ -600,6 +613,13 @@ async def transcription(app: App) -> Any:
     )
 
 
+@behaviour("audio.transcriptions.create", answer={"usage": {"type": "duration", "seconds": 9}})
+async def transcription_by_the_minute(app: App) -> Any:
+    return await done(
+        app.client.audio.transcriptions.create(model="whisper-1", file=("a.mp3", b"ID3"))
+    )
+
+
 @behaviour("responses.create")  # transcriptions came to be streamed in the same release
 async def transcription_stream(app: App) -> Any:
     made = app.client.audio.transcriptions.create(
@@ -622,6 +642,13 @@ async def speech(app: App) -> Any:
     return [type(result), result.content]
 
 
+@behaviour("audio.speech.create")
+async def speech_by_the_character(app: App) -> Any:
+    made = app.client.audio.speech.create(model="tts-1", voice="alloy", input="A secret.")
+    result = await done(made)
+    return [type(result), result.content]
+
+
 @behaviour("audio.speech.with_streaming_response.create")
 async def speech_streaming_response(app: App) -> Any:
     manager = app.client.audio.speech.with_streaming_response.create(
@@ -638,19 +665,25 @@ async def moderations(app: App) -> Any:
     return await done(made)
 
 
+BATCH: dict[str, Any] = {
+    "input_file_id": "file-1",
+    "endpoint": "/v1/chat/completions",
+    "completion_window": "24h",
+}
+
+
 @behaviour("batches.create")
 async def batches(app: App) -> Any:
-    made = app.client.batches.create(
-        input_file_id="file-1", endpoint="/v1/chat/completions", completion_window="24h"
-    )
-    return await done(made)
+    return await done(app.client.batches.create(**BATCH))
 
 
 @behaviour("batches.create")
 async def batch_results(app: App) -> Any:
-    batch = await done(app.client.batches.retrieve("batch_async" if app.is_async else "batch_sync"))
-    output = await done(app.client.files.content(batch.output_file_id))
-    return [batch, type(output), output.content]
+    with app.inside("submitter"):
+        begun = await done(app.client.batches.create(**BATCH))
+    ended = await done(app.client.batches.retrieve(begun.id))
+    output = await done(app.client.files.content(ended.output_file_id))
+    return [begun, ended, type(output), output.content]
 
 
 @behaviour("files.create")
@@ -785,7 +818,7 @@ async def concurrent(app: App) -> Any:
         results = await asyncio.gather(*(one(number) for number in range(8)))
     else:
         with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda number: at_once(one(number)), range(8)))
+            results = list(pool.map(at_once, [one(number) for number in range(8)]))
     return sorted(
         results, key=lambda result: getattr(result, "_request_id", None) or ""
     )  # as they arrived
@@ -823,7 +856,7 @@ def _forked(app: App) -> Any:
 
 
 @contextmanager
-def _exiting() -> Iterator[None]:
+def _exiting() -> Generator[None]:
     try:
         yield
     finally:

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,20 @@ class Driven:
 
 
 @pytest.fixture(scope="session")
-def driven() -> Callable[[str], Driven]:
-    """Act everything out with an SDK, at its first use: `driven("2.54.0")`."""
-    drive = cache(_drive)
+def driven(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Driven]]:
+    """Act everything out with each SDK that is asked for, two at a time: `driven("2.54.0")`."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    sdks = dict.fromkeys(call.params["sdk"] for call in calls if call and "sdk" in call.params)
+    with ThreadPoolExecutor(2) as pool:
+        running = {sdk: pool.submit(_drive, sdk) for sdk in sdks}
 
-    def printed(sdk: str) -> Driven:
-        found = drive(sdk)
-        if isinstance(found, str):
-            pytest.fail(found, pytrace=False)
-        return found
+        def printed(sdk: str) -> Driven:
+            found = running[sdk].result()
+            if isinstance(found, str):
+                pytest.fail(found, pytrace=False)
+            return found
 
-    return printed
+        yield printed
 
 
 def _drive(sdk: str) -> Driven | str:

@@ -77,12 +77,12 @@ _KINDS = {
 
 
 def _tokens(row: Row) -> str:
-    told = row.calls[0].tokens if row.calls else {}
-    return ", ".join(filter(None, (_KINDS[name] for name in told)))
+    calls = row.settled or row.calls
+    return ", ".join(filter(None, (_KINDS[name] for call in calls[:1] for name in call.tokens)))
 
 
 def _cost(row: Row) -> str:
-    return ", ".join(dict.fromkeys(_cost_of(call) for call in row.calls))
+    return ", ".join(dict.fromkeys(_cost_of(call) for call in row.settled or row.calls))
 
 
 def _cost_of(call: Call) -> str:
@@ -91,8 +91,8 @@ def _cost_of(call: Call) -> str:
             return "none"
         case "priced":
             return "yes"
-        case "book":
-            return "by the book"
+        case "deferred":
+            return "when it is done"
         case status:
             return f"unknown: {status.replace('_', ' ')}"
 

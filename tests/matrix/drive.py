@@ -12,11 +12,11 @@ import logging
 import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,52 +30,57 @@ _LONG = 10_000
 
 def told(value: Any) -> Any:
     """Return everything the app can see of `value`, as JSON."""
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, bytes):
+    kind = [_name(value.__class__), _name(cast("Any", type)(value))]
+    if _is(value, type):
+        return _name(value)
+    if _is(value, bytes):
         return f"{len(value)} bytes {hashlib.sha256(value).hexdigest()[:16]}"
-    if isinstance(value, str) and len(value) > _LONG:
-        return told(value.encode())
-    if isinstance(value, dict):
+    if _is(value, str):
+        return value if len(value) <= _LONG else told(value.encode())
+    if _is(value, dict):
         return {name: told(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if _is(value, list):
         return [told(item) for item in value]
-    kind = [told(type(value)), told(value.__class__)]
-    if isinstance(value, BaseException):
-        return _told_error(value, kind)
-    if isinstance(value, BaseModel):
-        fields: Any = value
-        return [
-            *kind,
-            told(fields.to_dict(warnings=False)) if hasattr(value, "to_dict") else None,
-            sorted(value.model_fields_set),
-            told(repr(value)),
-            getattr(value, "_request_id", None),
-            told([getattr(choice.message, "parsed", None) for choice in fields.choices])
-            if isinstance(getattr(value, "choices", None), list) and _has_messages(value)
-            else None,
-        ]
+    if _is(value, BaseException):
+        return kind + _told_error(value)
+    if _is(value, BaseModel):
+        return kind + _told_model(value)
     if hasattr(value, "http_response"):
-        headers = [(name, text) for name, text in value.headers.items() if name != "date"]
+        headers = [[name, text] for name, text in value.headers.items() if name != "date"]
         return [
             *kind,
             value.status_code,
             headers,
             told(value.content),
-            told(value.http_response.__class__),
+            type(value.http_response).__name__,
         ]
     return value
 
 
-def _has_messages(value: Any) -> bool:
-    return all(hasattr(choice, "message") for choice in value.choices)
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind)
 
 
-def _told_error(error: BaseException, kind: list[Any]) -> Any:
+def _name(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _told_model(model: Any) -> list[Any]:
+    choices: Any = getattr(model, "choices", None) or []
+    messages = [getattr(choice, "message", None) for choice in choices]
+    return [
+        told(model.to_dict(warnings=False)) if hasattr(model, "to_dict") else None,
+        sorted(model.model_fields_set),
+        told(repr(model)),
+        getattr(model, "_request_id", None),
+        [told(getattr(message, "parsed", None)) for message in messages],
+    ]
+
+
+def _told_error(error: BaseException) -> list[Any]:
     request = getattr(error, "request", None)
     response = getattr(error, "response", None)
     return [
-        *kind,
         str(error),
         [str(argument) for argument in error.args],
         getattr(error, "body", None),
@@ -91,7 +96,7 @@ def _told_error(error: BaseException, kind: list[Any]) -> Any:
 
 
 @contextmanager
-def noise() -> Iterator[list[str]]:
+def noise() -> Generator[list[str]]:
     """Collect warnings, log lines and exceptions that nobody caught."""
     heard: list[str] = []
 
@@ -100,10 +105,11 @@ def noise() -> Iterator[list[str]]:
             heard.append(f"{record.name}: {record.getMessage()}")
 
     listener = Listener(logging.WARNING)
-    unraised, sys.unraisablehook = (
-        sys.unraisablehook,
-        lambda fault: heard.append(f"unraisable: {fault.exc_value!r}"),
-    )
+
+    def unraisable(fault: Any) -> None:
+        heard.append(f"unraisable: {fault.exc_value!r}")
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
     logging.getLogger().addHandler(listener)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -112,7 +118,7 @@ def noise() -> Iterator[list[str]]:
             yield heard
         finally:
             logging.getLogger().removeHandler(listener)
-            sys.unraisablehook = unraised
+            sys.unraisablehook = before
             heard.extend(f"{item.category.__name__}: {item.message}" for item in warned)
 
 
@@ -211,7 +217,7 @@ class Traced:
             raise RuntimeError(msg)
 
     @contextmanager
-    def inside(self, feature: str) -> Iterator[None]:
+    def inside(self, feature: str) -> Generator[None]:
         """The app's span, with its calls attributed to the name of it; a service above set the team."""
         from opentelemetry import baggage, context
 
@@ -225,7 +231,7 @@ class Traced:
             context.detach(token)
 
     @contextmanager
-    def suppressed(self) -> Iterator[None]:
+    def suppressed(self) -> Generator[None]:
         """OpenTelemetry's own way to say: not this one."""
         from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -235,14 +241,14 @@ class Traced:
     def spans(self) -> list[Any]:
         """Return the spans that ended since the last time, as JSON."""
         self.installation.flush()
-        ended = self.exporter.get_finished_spans()
+        ended: Any = self.exporter.get_finished_spans()
         self.exporter.clear()
         return [
             {
                 "name": span.name,
                 "scope": span.instrumentation_scope.name if span.instrumentation_scope else None,
-                "id": span.context.span_id,
-                "trace": span.context.trace_id,
+                "id": span.get_span_context().span_id,
+                "trace": span.get_span_context().trace_id,
                 "parent": span.parent.span_id if span.parent else None,
                 "links": [link.context.span_id for link in span.links],
                 "kind": span.kind.name,
@@ -347,6 +353,7 @@ def sent_of(server: OpenAiServer, name: str, mode: str, phase: str) -> list[Any]
 def main(out: Any) -> None:
     """Print one line for each cell, then one for the storm."""
     with OpenAiServer().listening() as server, asyncio.Runner() as runner:
+        gc.freeze()  # the collector is called often; it need not look at the SDK each time
         early = Clients(server)
         without = at_once(bare(early, "sync")) | runner.run(bare(early, "async"))
         assert "costspan" not in sys.modules

@@ -5,9 +5,10 @@ A request says by its own headers what is to happen: `x-script` names a fault fo
 """
 
 import json
+import re
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,7 +72,8 @@ def chat(request: Json) -> Json:
 
 def chat_chunks(request: Json) -> Iterator[Json]:
     """Yield the chunks of a streamed completion; the usage only if `request` asks for it."""
-    asked = (request.get("stream_options") or {}).get("include_usage")
+    options: Json = request.get("stream_options") or {}
+    asked = options.get("include_usage")
     common: Json = {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
@@ -93,23 +95,23 @@ def response(request: Json) -> Json:
     """Return a response; one in the background is queued at first, and has used nothing yet."""
     later = request["method"] == "GET"
     queued = bool(request.get("background")) and not later
-    text = {"type": "output_text", "text": '{"name":"Ada"}', "annotations": []}
-    item = {
+    text: Json = {"type": "output_text", "text": '{"name":"Ada"}', "annotations": []}
+    item: Json = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "status": "completed",
         "content": [text],
     }
-    searched = {
+    searched: Json = {
         "id": "ws_1",
         "type": "web_search_call",
         "status": "completed",
         "action": {"type": "search", "query": "x"},
     }
-    output = [searched, item] if request.get("tools") else [item]
+    output: list[Json] = [searched, item] if request.get("tools") else [item]
     return {
-        "id": f"resp_{request['mode']}" if queued or later else "resp_1",
+        "id": f"resp_{request['work']}" if queued or later else "resp_1",
         "object": "response",
         "background": queued or later,
         "created_at": 1,
@@ -127,11 +129,11 @@ def response(request: Json) -> Json:
 def response_events(request: Json) -> Iterator[Json]:
     """Yield the events of a streamed response."""
     done = response(request)
-    begun = {**done, "status": "in_progress", "output": [], "usage": None}
+    begun: Json = {**done, "status": "in_progress", "output": [], "usage": None}
     (item,) = done["output"]
     (text,) = item["content"]
-    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    started = {**item, "status": "in_progress", "content": []}
+    place: Json = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    started: Json = {**item, "status": "in_progress", "content": []}
     bodies: list[Json] = [
         {"type": "response.created", "response": begun},
         {"type": "response.output_item.added", "output_index": 0, "item": started},
@@ -211,7 +213,7 @@ def run(request: Json) -> Json:
     """Return an assistant's run, which reports its usage when it is done."""
     done = request["method"] == "GET"
     return {
-        "id": f"run_{request['mode']}",
+        "id": f"run_{request['work']}",
         "object": "thread.run",
         "created_at": 1,
         "thread_id": "thread_1",
@@ -228,7 +230,7 @@ def run(request: Json) -> Json:
 
 def run_events(request: Json) -> Iterator[Json]:
     """Yield the events of a streamed run."""
-    begun = {**run(request), "id": f"run_stream_{request['mode']}"}
+    begun = {**run(request), "id": f"run_stream_{request['work']}"}
     done = {**begun, "status": "completed", "usage": _RUN_USAGE}
     yield {"event": "thread.run.created", "data": begun}
     yield {"event": "thread.run.completed", "data": done}
@@ -238,29 +240,29 @@ def batch(request: Json) -> Json:
     """Return a batch, done when it is asked for again."""
     done = request["method"] == "GET"
     return {
-        "id": f"batch_{request['mode']}",
+        "id": f"batch_{request['work']}",
         "object": "batch",
         "endpoint": "/v1/chat/completions",
         "input_file_id": "file-1",
         "completion_window": "24h",
         "status": "completed" if done else "validating",
         "created_at": 1,
-        **({"output_file_id": f"file-out-{request['mode']}"} if done else {}),
+        **({"output_file_id": f"file-out-{request['work']}"} if done else {}),
     }
 
 
-def batch_output(mode: str) -> bytes:
+def batch_output(work: str) -> bytes:
     """Return the output file of a batch: two lines."""
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
     body = {**chat({}), "usage": usage}
     lines = [
         {
-            "id": f"batch_req_{mode}_{number}",
+            "id": f"batch_req_{work}_{number}",
             "custom_id": f"line-{number}",
             "response": {
                 "status_code": 200,
                 "request_id": f"req_line_{number}",
-                "body": {**body, "id": f"chatcmpl-{mode}-{number}"},
+                "body": {**body, "id": f"chatcmpl-{work}-{number}"},
             },
             "error": None,
         }
@@ -273,16 +275,18 @@ def _listed(item: Json) -> Json:
     return {"object": "list", "data": [item], "has_more": False}
 
 
-_MODES = ("sync", "async")
-_ANSWERS: dict[str, Any] = {
+_OF_WORK = re.compile(r"(?<=/)(batch|resp|run|file-out)[_-][^/]+")
+"""An id with the name of a run in it, so that no two behaviours are about the same work."""
+
+_ANSWERS: dict[str, Callable[[Json], Json]] = {
     "POST chat/completions": chat,
     "POST responses": response,
-    **{f"GET responses/resp_{mode}": response for mode in _MODES},
+    "GET responses/resp": response,
     "POST completions": completion,
     "POST embeddings": embeddings,
     "POST images/generations": image,
     "POST images/edits": image,
-    "POST images/variations": image,
+    "POST images/variations": lambda _: {"created": 1, "data": [{"b64_json": "aGk="}]},
     "POST audio/transcriptions": lambda _: {"text": "Hello you", "usage": TRANSCRIPTION_USAGE},
     "POST audio/translations": lambda _: {"text": "Hello you"},
     "POST moderations": lambda _: {
@@ -291,13 +295,13 @@ _ANSWERS: dict[str, Any] = {
         "results": [{"flagged": False, "categories": {}, "category_scores": {}}],
     },
     "POST batches": batch,
-    **{f"GET batches/batch_{mode}": batch for mode in _MODES},
+    "GET batches/batch": batch,
     "POST files": lambda _: _FILE,
     "GET models": lambda _: _listed(
         {"id": "gpt-4o-mini", "object": "model", "created": 1, "owned_by": "openai"}
     ),
     "POST threads/thread_1/runs": run,
-    **{f"GET threads/thread_1/runs/run_{mode}": run for mode in _MODES},
+    "GET threads/thread_1/runs/run": run,
     "POST fine_tuning/jobs": lambda _: {
         "id": "ftjob-1",
         "object": "fine_tuning.job",
@@ -327,7 +331,7 @@ _ANSWERS: dict[str, Any] = {
         "next_page": None,
     },
 }
-_EVENTS: dict[str, Any] = {
+_EVENTS: dict[str, Callable[[Json], Iterator[Json]]] = {
     "POST chat/completions": chat_chunks,
     "POST responses": response_events,
     "POST audio/transcriptions": transcription_events,
@@ -336,10 +340,6 @@ _EVENTS: dict[str, Any] = {
 _BYTES: dict[str, tuple[str, bytes]] = {
     "POST audio/speech": ("audio/mpeg", b"ID3" + bytes(3000)),
     "GET files/file-1/content": ("application/octet-stream", b'{"a":1}\n'),
-    **{
-        f"GET files/file-out-{mode}/content": ("application/octet-stream", batch_output(mode))
-        for mode in _MODES
-    },
 }
 _ERRORS: dict[str, tuple[int, Json]] = {
     "400": (400, {"code": "context_length_exceeded", "type": "invalid_request_error"}),
@@ -377,7 +377,7 @@ class OpenAiServer:
             raise TimeoutError(msg)
 
     @contextmanager
-    def listening(self) -> Iterator["OpenAiServer"]:
+    def listening(self) -> Generator["OpenAiServer"]:
         """Listen on a free port of loopback."""
 
         class Handler(_Handler):
@@ -456,9 +456,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path.removeprefix("/v1/")
         if path.startswith("/openai/deployments/"):
             path = path.split("/", 4)[4]
-        name = f"{self.command} {path}"
-        mode = self.headers.get("x-run", "").partition("/")[2].partition("/")[0]
-        asked = {**body, "method": self.command, "mode": mode}
+        name = f"{self.command} " + _OF_WORK.sub(r"\1", path)
+        work = "_".join(self.headers.get("x-run", "").split("/")[:2])
+        asked: Json = {**body, "method": self.command, "work": work}
         if fault in _ERRORS:
             status, error = _ERRORS[fault]
             content = json.dumps({"error": {"message": "No.", "param": None, **error}})
@@ -469,6 +469,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "text":
             self._send(200, "application/json", b"<html>not JSON</html>")
+        elif name == "GET files/file-out/content":
+            self._send(200, "application/octet-stream", batch_output(work))
         elif name in _BYTES:
             self._send(200, *_BYTES[name])
         elif streamed and name in _EVENTS:

@@ -2,7 +2,9 @@
 
 Amounts are worked out by hand from OpenAI's list, for the bodies of `openai_server.py`:
 gpt-4o-mini at 0.15 in, 0.075 cached and 0.60 out a million tokens, so 94 + 1,023 + 211 tokens
-are 0.0000141 + 0.000076725 + 0.0001266 dollars.
+are 0.0000141 + 0.000076725 + 0.0001266 dollars. Likewise gpt-audio at 2.50, 32 (audio), 10 and
+64 (audio), gpt-5.6-terra at 2, 0.20, 2.50 (cache write) and 12, gpt-image-1 at 5, 10 (image) and
+40 (image), whisper-1 at 0.006 a minute, tts-1 at 15 a million characters.
 """
 
 from collections.abc import Mapping
@@ -105,6 +107,7 @@ def streamed(call: Call, chunks: int, outcome: str = "completed", **more: Any) -
 
 UNTOLD: dict[str, Any] = {"tokens": {}, "cost": None, "status": "missing_usage"}
 """The usage never arrived, so the cost is unknown and says so."""
+INVALID: dict[str, Any] = {**UNTOLD, "status": "invalid_usage"}
 UNBILLED: dict[str, Any] = {"tokens": {}, "cost": None, "status": "not_billed", "served": None}
 REFUSED = Call(tokens={}, cost=None, status=None, served=None)
 """An answer of 4xx or 5xx: not billed, and not a call whose cost is unknown."""
@@ -126,8 +129,8 @@ IMAGE = Call(
         semconv.OUTPUT_TOKENS: 272,
         semconv.IMAGE_OUTPUT_TOKENS: 272,
     },
-    status="book",
-    cost=None,
+    cost="0.01138",
+    parts={"input": 100_000_000, "image_input": 400_000_000, "image_output": 10_880_000_000},
 )
 TRANSCRIPTION = Call(
     operation="audio.transcriptions",
@@ -139,7 +142,7 @@ TRANSCRIPTION = Call(
         semconv.AUDIO_INPUT_TOKENS: 10,
         semconv.OUTPUT_TOKENS: 45,
     },
-    status="book",
+    status="unpriced_component",  # what a token of audio costs there is not known
     cost=None,
 )
 SPEECH = Call(
@@ -147,9 +150,7 @@ SPEECH = Call(
     api="audio",
     asked="gpt-4o-mini-tts",
     served=None,
-    tokens={},
-    status="book",
-    cost=None,
+    **UNTOLD,
 )
 EMBEDDINGS = Call(
     operation="embeddings",
@@ -167,7 +168,7 @@ RUN = Call(
     api="assistants",
     asked=None,
     served="gpt-4o-mini",
-    more={semconv.RESPONSE_ID: "run_MODE"},
+    more={semconv.RESPONSE_ID: "run_WORK"},
     **DEFERRED,
 )
 RUN_DONE = Call(
@@ -175,29 +176,38 @@ RUN_DONE = Call(
     served="gpt-4o-mini",
     tokens={semconv.INPUT_TOKENS: 30, semconv.OUTPUT_TOKENS: 20},
     cost="0.0000165",
-    more={semconv.RESPONSE_ID: "run_MODE", semconv.FINISH_REASONS: ["completed"]},
+    more={semconv.RESPONSE_ID: "run_WORK", semconv.FINISH_REASONS: ["completed"]},
 )
 IN_BACKGROUND = of(
-    RESPONSE, {semconv.RESPONSE_ID: "resp_MODE", semconv.FINISH_REASONS: None}, **DEFERRED
+    RESPONSE, {semconv.RESPONSE_ID: "resp_WORK", semconv.FINISH_REASONS: None}, **DEFERRED
+)
+SUBMITTED = Call(
+    operation="batches",
+    api="batches",
+    asked=None,
+    served=None,
+    more={semconv.RESPONSE_ID: "batch_WORK"},
+    **DEFERRED,
 )
 BATCH_LINE = Call(
     tokens={semconv.INPUT_TOKENS: 1000, semconv.OUTPUT_TOKENS: 100},
     cost="0.000105",
     parts={"input": 75_000_000, "output": 30_000_000},
     more={
-        semconv.BATCH: "batch_MODE",
+        semconv.BATCH: "batch_WORK",
         semconv.RESPONSE_TIER: "batch",
         semconv.SYSTEM_FINGERPRINT: "fp_1",
         semconv.FINISH_REASONS: ["stop"],
     },
+    feature="submitter",
 )
 """At 0.075 and 0.30 a million: half the price."""
 
 
 def unbilled(operation: str, **changes: Any) -> Call:
     """Return the call of an operation that no tokens are billed for."""
-    named: dict[str, Any] = {"operation": operation, "api": operation.split(".")[0]}
-    return of(Call(), **UNBILLED | {"asked": None} | named | changes)
+    named: dict[str, Any] = {"operation": operation, "api": operation.split(".")[0], "asked": None}
+    return replace(Call(), **{**UNBILLED, **named, **changes})
 
 
 def _row(does: str, *calls: Call, **changes: Any) -> Row:
@@ -258,8 +268,13 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
                     semconv.OUTPUT_TOKENS: 40,
                     semconv.AUDIO_OUTPUT_TOKENS: 32,
                 },
-                status="book",
-                cost=None,
+                cost="0.003138",
+                parts={
+                    "input": 50_000_000,
+                    "audio_input": 960_000_000,
+                    "output": 80_000_000,
+                    "audio_output": 2_048_000_000,
+                },
             ),
         ),
         "chat_cache_write": _row(
@@ -277,8 +292,13 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
                     semconv.ACCEPTED_PREDICTION_TOKENS: 9,
                     semconv.REJECTED_PREDICTION_TOKENS: 3,
                 },
-                status="book",
-                cost=None,
+                cost="0.002998",
+                parts={
+                    "input": 106_000_000,
+                    "cached_input": 200_000_000,
+                    "cache_write_30m": 160_000_000,
+                    "output": 2_532_000_000,
+                },
             ),
         ),
         "chat_pickled": _row("answers and clients pickled, as far as the SDK allows", CHAT),
@@ -290,6 +310,10 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
         "stream_no_usage": _row("without: we ask, and the app does not see it", streamed(CHAT, 7)),
         "stream_other_options": _row(
             "with other `stream_options`: kept, and we ask", streamed(CHAT, 7)
+        ),
+        "stream_no_usage_raw": _row("without, `with_raw_response`", streamed(CHAT, 7)),
+        "stream_no_usage_lines": _row(
+            "without, `with_streaming_response`, read as lines", streamed(CHAT, 0)
         ),
         "stream_compatible_server": _row(
             "of a compatible server: not asked",
@@ -372,11 +396,11 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
                 unbilled(
                     "responses.get",
                     served="gpt-4o-mini-2024-07-18",
-                    more={**RESPONSE.more, semconv.RESPONSE_ID: "resp_MODE"},
+                    more=IN_BACKGROUND.more,
                 )
                 for _ in range(2)
             ),
-            settled=(of(RESPONSE, {semconv.RESPONSE_ID: "resp_MODE"}),),
+            settled=(of(RESPONSE, {semconv.RESPONSE_ID: "resp_WORK"}),),
             **SINCE_RESPONSES,
         ),
         "responses_tools": _row(
@@ -412,9 +436,20 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
         "images": _row("images", IMAGE),
         "images_edit": _row("images: edit", of(IMAGE, operation="images.edits")),
         "images_variation": _row(
-            "images: variation", of(IMAGE, operation="images.variations", asked="dall-e-2")
+            "images: variation",
+            Call(
+                operation="images.variations",
+                api="images",
+                asked="dall-e-2",
+                served=None,
+                **UNTOLD | {"status": "unknown_model"},
+            ),
         ),
         "transcription": _row("audio: transcription", TRANSCRIPTION),
+        "transcription_by_the_minute": _row(
+            "audio: transcription by the minute",
+            of(TRANSCRIPTION, asked="whisper-1", tokens={}, status="priced", cost="0.0009"),
+        ),
         "transcription_stream": _row(
             "audio: transcription, stream", streamed(TRANSCRIPTION, 3), **SINCE_RESPONSES
         ),
@@ -423,6 +458,10 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
             of(SPEECH, operation="audio.translations", asked="whisper-1"),
         ),
         "speech": _row("audio: speech", SPEECH),
+        "speech_by_the_character": _row(
+            "audio: speech by the character",
+            of(SPEECH, asked="tts-1", status="priced", cost="0.000135"),
+        ),
         "speech_streaming_response": _row(
             "audio: speech, `with_streaming_response`", of(SPEECH, LAZY)
         ),
@@ -439,25 +478,19 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
         ),
         "batches": _row(
             "batches: submitted, billed when they are done",
-            Call(
-                operation="batches",
-                api="batches",
-                asked=None,
-                served=None,
-                more={semconv.RESPONSE_ID: "batch_MODE"},
-                **DEFERRED,
-            ),
+            SUBMITTED,
         ),
         "batch_results": _row(
             "batches: results read, each line half the price",
-            unbilled("batches.get", more={semconv.RESPONSE_ID: "batch_MODE"}),
+            unbilled("batches.get", more={semconv.RESPONSE_ID: "batch_WORK"}),
             unbilled("files.content.get", api="files"),
+            of(SUBMITTED, feature="submitter"),
             settled=tuple(
                 of(
                     BATCH_LINE,
                     {
                         semconv.REQUEST_ID: f"req_line_{number}",
-                        semconv.RESPONSE_ID: f"chatcmpl-MODE-{number}",
+                        semconv.RESPONSE_ID: f"chatcmpl-WORK-{number}",
                     },
                 )
                 for number in range(2)
@@ -477,8 +510,8 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
         ),
         "assistants_run_stream": _row(
             "assistants: run, stream",
-            streamed(RUN, 2, **{semconv.RESPONSE_ID: "run_stream_MODE"}),
-            settled=(of(RUN_DONE, {semconv.RESPONSE_ID: "run_stream_MODE"}),),
+            streamed(RUN, 2, **{semconv.RESPONSE_ID: "run_stream_WORK"}),
+            settled=(of(RUN_DONE, {semconv.RESPONSE_ID: "run_stream_WORK"}),),
         ),
         "fine_tuning": _row(
             "fine-tuning: job",
@@ -582,15 +615,15 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
     },
     "Answers that are not what they should be": {
         "usage_missing": _row("no usage", of(CHAT, **UNTOLD)),
-        "usage_absurd": _row("absurd usage", of(CHAT, **UNTOLD | {"status": "invalid_usage"})),
+        "usage_absurd": _row("absurd usage", of(CHAT, **INVALID)),
         "answer_of_wrong_types": _row(
             "wrong types",
-            Call(tokens={}, cost=None, status="invalid_usage", served=None),
+            Call(served=None, **INVALID),
         ),
         "answer_of_3_megabytes": _row("three megabytes", CHAT),
         "answer_not_json": _row(
             "not JSON",
-            of(Call(), **UNTOLD | {"served": None, "error": "JSONDecodeError"}),
+            Call(served=None, error="JSONDecodeError", **UNTOLD),
         ),
     },
 }

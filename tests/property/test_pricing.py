@@ -84,7 +84,8 @@ def test_splitting_a_call_moves_no_component_by_more_than_a_picodollar_a_cut(
 
     longest = default_book().long_context_above.get(model)
     if longest is not None:  # the context of a call is no sum
-        calls = [(read % (longest // len(calls)), *rest) for read, *rest in calls]
+        most = longest // len(calls)
+        calls = [(read % most, written, seconds) for read, written, seconds in calls]
     whole = parts(*(sum(column) for column in zip(*calls, strict=True)))  # type: ignore[arg-type]
     each = [parts(*call) for call in calls]
     for meter, pico in whole.items():

@@ -724,6 +724,30 @@ def test_a_polled_run_is_one_call(capture: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("changes", "reason", "error"),
+    [
+        ({}, "completed", None),
+        ({"status": "expired"}, "expired", None),
+        ({"incomplete_details": {"reason": "max_prompt_tokens"}}, "max_prompt_tokens", None),
+        ({"status": "failed", "last_error": {"code": "server_error"}}, "failed", "server_error"),
+    ],
+)
+def test_a_run_tells_how_it_ended(
+    changes: dict[str, Any], reason: str, error: str | None, capture: Any
+) -> None:
+    captured = capture()
+    api = Api().on("GET /threads/thread_1/runs/run_1", RAN | changes)
+    api.sync.beta.threads.runs.retrieve("run_1", thread_id="thread_1")
+    told = attributes(captured)
+    assert told[semconv.FINISH_REASONS] == (reason,)
+    assert told.get(semconv.ERROR_TYPE) == error
+    assert told[semconv.COST_USD] == RUN_COST
+    (read,) = [span for span in captured.calls if not span.links]
+    assert read.status.is_ok
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_streamed_run_is_one_call(capture: Any) -> None:
     captured = capture()
     events = [

@@ -158,7 +158,7 @@ def test_a_body_without_a_model_takes_the_one_that_was_asked_for(
 def test_golden_cases_come_out_one_object_a_line_in_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = {
+    case: dict[str, Any] = {
         "timestamp": "2026-11-10T12:00:00Z",
         "host": "api.openai.com",
         "batch": False,
@@ -166,12 +166,14 @@ def test_golden_cases_come_out_one_object_a_line_in_order(
         "meters": [],
     }
     container = {"meter": "container_minutes", "memory_limit": "1g", "minutes": 3}
-    cases = [
+    cases: list[dict[str, Any]] = [
         case | {"id": "b", "response": BODY},
         case | {"id": "a", "response": BODY | {"model": "gpt-99"}},
         case | {"id": "c", "response": {"object": "container"}, "meters": [container]},
         case | {"id": "d", "response": BODY, "meters": [container]},
         case | {"id": "e", "response": {}, "meters": [{"meter": "training_hours", "seconds": 9}]},
+        case | {"id": "f", "response": BODY, "meters": [{"meter": "warp_hours"}]},
+        case | {"id": "g", "response": {}, "meters": [{"meter": "training_hours", "quantity": 2}]},
     ]
     path = tmp_path / "cases.json"
     path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
@@ -182,6 +184,8 @@ def test_golden_cases_come_out_one_object_a_line_in_order(
         {"id": "c", "usd": "0.0075", "status": "priced"},
         {"id": "d", "usd": "0.007717425", "status": "priced"},
         {"id": "e", "usd": "0.25", "status": "priced"},
+        {"id": "f", "usd": None, "status": "unpriced_component"},
+        {"id": "g", "usd": "200", "status": "priced"},
     ]
 
 

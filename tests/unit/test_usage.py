@@ -207,6 +207,7 @@ def test_cached_tokens_that_may_be_audio_or_text_have_no_price() -> None:
         ({"prompt_tokens": 5, "completion_tokens": 1, "completion_tokens_details": {"rejected_prediction_tokens": 2}}, "predicted"),
         ({"input_tokens": 5, "input_tokens_details": {"cache_write_tokens": 2, "cache_write_tokens_details": {"ttl_12h_tokens": 3}}}, "12-hour"),
         ({"input_tokens": 5, "input_token_details": {"audio_tokens": 3, "cached_tokens": 4, "cached_tokens_details": {"audio_tokens": 4}}}, "cached audio"),
+        ({"input_tokens": 9, "input_token_details": {"audio_tokens": 6, "cached_tokens": 4, "cached_tokens_details": {"text_tokens": 4}}}, "cached or cache-written text"),
         ({"input_tokens": 5.5, "output_tokens": 1}, "5.5"),
         ({"type": "duration", "seconds": -1}, "-1"),
         ({"type": "duration", "seconds": "nan"}, "nan"),

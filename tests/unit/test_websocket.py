@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -98,10 +98,10 @@ class _Ledger(SpanProcessor):
         self.ended: list[int] = []
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
-        self.begun.append(span.context.span_id)
+        self.begun.append(span.get_span_context().span_id)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.ended.append(span.context.span_id)
+        self.ended.append(cast("Any", span).get_span_context().span_id)
 
 
 @pytest.mark.parametrize("api", [REALTIME, RESPONSES, LIVE, TRANSLATIONS])

@@ -146,18 +146,22 @@ class Answer:
 
     def saw(self, body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> None:
         """Take in a body. `request` is for the few answers that leave to it what they are."""
+        self.saw_head(body)
+        self._read_usage(body, request)
+        choices = body.get("choices")
+        if isinstance(choices, list):
+            self._read_choices(cast("list[object]", choices))
+        elif body.get("object") in ("response", "thread.run"):
+            self._read_status(body)
+
+    def saw_head(self, body: Mapping[str, Any]) -> None:
+        """Take in of a body who answered, and under which id."""
         self.seen = True
         for name, _ in _HEAD:
             if value := body.get(name):
                 self._head[name] = value
         if self._id is None and "id" in body:
             self._id = body["id"]
-        self._read_usage(body, request)
-        choices = body.get("choices")
-        if isinstance(choices, list):
-            self._read_choices(cast("list[object]", choices))
-        elif "status" in body:
-            self._read_status(body)
 
     def attributes(self) -> Attributes:
         """Return all of it but the usage."""

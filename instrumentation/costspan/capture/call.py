@@ -107,14 +107,14 @@ class Call:
         weakref.finalize(response, self.abandoned).atexit = False
 
     def watched(self, reader: Any) -> None:  # noqa: ANN401
-        """Note the generator that the app reads the stream through; it holds this call."""
+        """Note what the app reads the stream through; it holds this call."""
         self._reader = weakref.ref(reader)
 
     @property
     def reading(self) -> bool:
         """The SDK is inside the stream: a close seen now is its own, at the end or an error."""
         reader = self._reader()
-        return bool(getattr(reader, "gi_running", False) or getattr(reader, "ag_running", False))
+        return bool(getattr(reader, "gi_running", False) or getattr(reader, "is_reading", False))
 
     def told(self, found: Attributes, *, pending: bool = False) -> None:
         """Note what is known from other than an HTTP answer. `pending`: as in `arrived`."""
@@ -133,7 +133,8 @@ class Call:
             self._content.gather(event)
         if self._request.operation.settles and deferred.is_deferred(body):
             self._deferred = True
-            put(self._found, semconv.RESPONSE_ID, deferred.saw(body, self._read()))
+            self._answer.saw_head(body)
+            deferred.saw(body, self._read())
         else:
             self._answer.saw(body, self._request.body)
         self.skims = self._content is None and self._answer.named
@@ -161,7 +162,7 @@ class Call:
         if self._output is not None and response is not None:
             self._output.take(response.content)
         reads = self._billable or self._request.operation.settles
-        if reads and not self._answer.seen and not self._deferred and response is not None:
+        if reads and not self._answer.seen and response is not None:
             body = RawBody(response, keeps=True, asked_for_usage=False)
             body.read(response.content)
             self._body = body
@@ -172,7 +173,7 @@ class Call:
         self._found |= from_error(error)
         if self._pending:
             self._outcome = "failed"
-        elif not self._answer.seen:
+        elif self._response is None:
             self._billable = self._billable and may_be_billed(error)
         self.end()
 

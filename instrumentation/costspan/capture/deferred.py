@@ -121,12 +121,12 @@ def is_deferred(body: Mapping[str, Any]) -> bool:
     return kind in ("thread.run", "batch")  # a tuple: what is compared may be unhashable
 
 
-def saw(body: Mapping[str, Any], read: Read) -> str | None:
-    """Note such a body, and record the work if it has ended; return its id."""
+def saw(body: Mapping[str, Any], read: Read) -> None:
+    """Note such a body, and record the work if it has ended."""
     id = text(body.get("id"))
     if id is None:
         count("settlement_without_id")
-        return None
+        return
     if read.submits and _submitted.get(id) is None:
         _submitted.put(id, read.who)
     if body.get("object") == "batch":
@@ -136,7 +136,6 @@ def saw(body: Mapping[str, Any], read: Read) -> str | None:
         settle(body, read)
         if body.get("usage") is not None:
             _settled.put(id, True)
-    return id
 
 
 def batch_of(file: str) -> str | None:

@@ -22,7 +22,7 @@ from costspan.capture.answer import mapping, text
 from costspan.capture.call import Call, end_all, end_late
 from costspan.capture.operation import operation_of
 from costspan.capture.start import Starter
-from costspan.capture.streams import WatchedBytes, watch, watch_async
+from costspan.capture.streams import AsyncWatch, WatchedBytes, watch
 from costspan.counters import count
 from costspan.export import Destination
 from costspan.settings import Settings
@@ -183,23 +183,31 @@ class Capture:
 def _process_response(original: Method) -> Method:
     @wraps(original)
     def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        call = attempts.current_call()
-        if call is not None:
-            try:
-                response = kwargs["response"]
-                lazy = (
-                    not response.is_closed and response.request.headers.get(_RAW_HEADER) == "stream"
-                )
-                pending = lazy or bool(kwargs.get("stream"))
-                response.extensions[_ON_RESPONSE] = call
-                call.arrived(response, int(kwargs.get("retries_taken", 0)), pending=pending)
-                if pending:
-                    response.stream = WatchedBytes(response.stream, call)
-            except Exception as error:  # noqa: BLE001
-                count("response_unread", error)
+        _arrived(kwargs)
         return original(client, *args, **kwargs)
 
-    return process_response
+    @wraps(original)
+    async def process_response_async(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        _arrived(kwargs)
+        return await original(client, *args, **kwargs)
+
+    return process_response_async if inspect.iscoroutinefunction(original) else process_response
+
+
+def _arrived(kwargs: Named) -> None:
+    call = attempts.current_call()
+    if call is None:
+        return
+    try:
+        response = kwargs["response"]
+        lazy = not response.is_closed and response.request.headers.get(_RAW_HEADER) == "stream"
+        pending = lazy or bool(kwargs.get("stream"))
+        response.extensions[_ON_RESPONSE] = call
+        call.arrived(response, int(kwargs.get("retries_taken", 0)), pending=pending)
+        if pending:
+            response.stream = WatchedBytes(response.stream, call)
+    except Exception as error:  # noqa: BLE001
+        count("response_unread", error)
 
 
 def _process_response_data(original: Method) -> Method:
@@ -237,9 +245,12 @@ def _stream_made(original: Method) -> Method:
             call = kwargs["response"].extensions.get(_ON_RESPONSE)
             if call is not None:
                 chunks: Any = stream._iterator  # noqa: SLF001
-                watched = watch_async if hasattr(chunks, "__anext__") else watch
-                stream._iterator = watched(call, chunks)  # noqa: SLF001
-                call.watched(stream._iterator)  # noqa: SLF001
+                if hasattr(chunks, "__anext__"):
+                    chunks = AsyncWatch(call, chunks)
+                else:
+                    chunks = watch(call, chunks)
+                call.watched(chunks)
+                stream._iterator = chunks  # noqa: SLF001
         except Exception as error:  # noqa: BLE001
             count("stream_unwatched", error)
 

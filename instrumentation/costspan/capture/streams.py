@@ -32,25 +32,51 @@ def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None
     _end(call, completed=True)
 
 
-async def watch_async(call: Call, chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-    """Do what `watch` does for an async stream."""
-    try:
-        async for chunk in chunks:
+class AsyncWatch:
+    """Does what `watch` does for an async stream.
+
+    Not a generator: an event loop closes each async generator that is dropped, and this one
+    would be closed while the SDK's inside of it is.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_chunks", "is_reading")
+
+    def __init__(self, call: Call, chunks: AsyncGenerator[Any, None]) -> None:
+        self._call = call
+        self._chunks = chunks
+        self.is_reading = False
+
+    def __aiter__(self) -> "AsyncWatch":
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401
+        call = self._call
+        self.is_reading = True
+        try:
+            chunk = await anext(self._chunks)
             if call.asked_for_usage and _answers_us(chunk):
-                continue
-            call.last_chunk = perf_counter()
-            call.chunks += 1
-            if call.chunks == 1:
-                call.first_chunk = call.last_chunk
-            yield chunk
-    except GeneratorExit:
-        await chunks.aclose()
-        _end(call)
-        raise
-    except BaseException as error:
-        _end(call, error)
-        raise
-    _end(call, completed=True)
+                chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            _end(call, completed=True)
+            raise
+        except GeneratorExit:
+            _end(call)
+            raise
+        except BaseException as error:
+            _end(call, error)
+            raise
+        finally:
+            self.is_reading = False
+        call.last_chunk = perf_counter()
+        call.chunks += 1
+        if call.chunks == 1:
+            call.first_chunk = call.last_chunk
+        return chunk
+
+    async def aclose(self) -> None:
+        """Close the stream, and end the call."""
+        await self._chunks.aclose()
+        _end(self._call)
 
 
 def _answers_us(chunk: Any) -> bool:  # noqa: ANN401

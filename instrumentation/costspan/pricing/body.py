@@ -78,15 +78,15 @@ def _case(case: Mapping[str, Any], book: Book) -> Price:
     """Return the price of the call, if it used anything, together with the fees beside it."""
     at = datetime.fromisoformat(case["timestamp"])
     body: Mapping[str, Any] = case["response"] or {}
-    fees = [_fee(meter, at, book) for meter in case["meters"]]
+    fees = [_fee(record, at, book) for record in case.get("meters", ())]
     if fees and "usage" not in body:
         return _together(fees)
     call = price_body(
         body,
         at=at,
-        request=case["request"],
-        host=case["host"],
-        batch=case["batch"],
+        request=case.get("request"),
+        host=case.get("host", "api.openai.com"),
+        batch=case.get("batch", False),
         book=book,
     )
     return _together([call, *fees])
@@ -110,7 +110,10 @@ def _fee(record: Mapping[str, Any], at: datetime, book: Book) -> Price:
         if unit in record:  # of reinforcement training, the one thing sold by time
             hours = _exact(record[unit]) / parts
             return price_meter("training_hours", hours, at=at, book=book)
-    return price_meter(meter, _exact(record["quantity"]), at=at, book=book)
+    if "quantity" in record:
+        return price_meter(meter, _exact(record["quantity"]), at=at, book=book)
+    why = f"no quantity of {meter} is told"
+    return Price(Status.UNPRICED_COMPONENT, (), book.version, meter, why)
 
 
 def _exact(value: object) -> Fraction:

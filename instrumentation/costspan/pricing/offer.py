@@ -24,7 +24,7 @@ class Sheet(NamedTuple):
     contract: Mapping[str, tuple[int | Fraction, str]]
     """The negotiated rate and the name of its override, for the meters that have one."""
     search_block: int
-    note: str
+    note: str = ""
 
 
 class Offer(NamedTuple):
@@ -87,20 +87,20 @@ def offer_for(
 def _compile(
     book: Book, model: str, tier: str | None, host: str, project: str | None, at: datetime
 ) -> Offer:
-    served = _TIERS.get(tier)
-    name = book.canonical(model, at)
+    served, name = _TIERS.get(tier), book.canonical(model, at)
     path = "/".join(filter(None, (name or model, served or tier)))
-    refused = None
-    if tier == "scale":
-        refused = Status.PREPAID_TIER, "scale tier is prepaid, a call has no price of its own"
-    elif name is None:
-        refused = Status.UNKNOWN_MODEL, f"the book has no model {model!r}"
-    elif served is None:
-        refused = Status.UNKNOWN_TIER, f"the book has no tier {tier!r}"
-    if refused or not name or not served:
-        status, why = refused or (Status.UNKNOWN_TIER, "")
+
+    def refused(status: Status, why: str) -> Offer:
         refusal = Price(status, (), book.version, path, why)
-        return Offer(at, at + _DAY, refusal, path)  # a snapshot may be known by tomorrow
+        return Offer(at, at + _DAY, refusal, path)  # a dated snapshot may be known tomorrow
+
+    if tier == "scale":
+        why = "scale tier is prepaid, a call has no price of its own"
+        return refused(Status.PREPAID_TIER, why)
+    if name is None:
+        return refused(Status.UNKNOWN_MODEL, f"the book has no model {model!r}")
+    if served is None:
+        return refused(Status.UNKNOWN_TIER, f"the book has no tier {tier!r}")
     keys: tuple[RowKey, ...] = (
         (name, served, "short"),
         (name, served, "long"),
@@ -111,11 +111,12 @@ def _compile(
     if short is None and served == "standard":
         short = own  # a model without tiers, such as a video model
     valid_from, valid_to = _valid(book, keys, at)
+    late = _past_review((short, long), at)
     region = host if name in book.region_models and book.region_hosts.fullmatch(host) else ""
     sheets = {
         context: _sheet(
-            book, (name, served, context, region), [tools, own, rates], model, project, at
-        )
+            book, (name, served, context, region), (tools, own, rates), model, project, at
+        )._replace(note=late)
         for context, rates in (("short", short), ("long", long))
         if rates is not None
     }
@@ -147,7 +148,7 @@ def _valid(book: Book, keys: Iterable[RowKey], at: datetime) -> tuple[datetime, 
 def _sheet(
     book: Book,
     where: tuple[str, str, str, str],
-    found: list[Rates | None],
+    found: tuple[Rates | None, ...],
     model: str,
     project: str | None,
     at: datetime,
@@ -165,17 +166,22 @@ def _sheet(
         for override in book.overrides:  # the last one that fits holds
             if override.covers({name, model}, tier, meter, project, at):
                 contract[meter] = (_whole(override.rate(rate)), override.name)
-    reviews = {rates.review_by for rates in found if rates and rates.review_by}
-    late = min((day for day in reviews if at.date() > day), default=None)
-    if late:
-        count(PAST_REVIEW)
     return Sheet(
         path="/".join(filter(None, (name, tier, context, region.partition(".")[0]))),
         rates={meter: _whole(rate) for meter, rate in listed.items()},
         contract=contract,
         search_block=book.search_block.get(name, 0),
-        note=f"the rate was promised until {late}; look at the price again" if late else "",
     )
+
+
+def _past_review(found: Iterable[Rates | None], at: datetime) -> str:
+    """Return a remark about a promotion that nobody has promised for as long as until `at`."""
+    reviews = {rates.review_by for rates in found if rates and rates.review_by}
+    late = min((day for day in reviews if at.date() > day), default=None)
+    if late is None:
+        return ""
+    count(PAST_REVIEW)
+    return f"the rate was promised until {late}; look at the price again"
 
 
 def _whole(rate: Fraction) -> int | Fraction:
