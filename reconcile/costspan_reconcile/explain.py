@@ -148,7 +148,7 @@ def book_price(item: LineItem, day: date, book: Book) -> Fraction | None:
     }.get((item.modality, item.kind))
     if item.form is not Form.TOKENS or item.surface or meter is None:
         return None
-    name = book.canonical(f"{'ft-' if item.fine_tuned else ''}{item.name}")
+    name = book.canonical(f"{'ft:' if item.fine_tuned else ''}{item.name}")
     at = datetime.combine(day, time.min, UTC)
     rates = book.rates(name, item.tier, item.context, at) if name else None
     if rates is None or meter not in rates.pico:

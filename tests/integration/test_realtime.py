@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.server import Server, ServerConnection, serve
 
+import costspan
 from costspan.counters import counters
 
 Script = Callable[[ServerConnection], None]
@@ -216,7 +217,7 @@ def test_an_async_app_sees_the_same_and_its_span_has_the_same_parent(
     async def run() -> list[str]:
         client = async_client(url)
         async with client.realtime.connect(model=_MODEL) as connection:
-            with tracer.start_as_current_span("turn"):
+            with tracer.start_as_current_span("turn"), costspan.attribute(feature="phone"):
                 await connection.response.create()
             kinds: list[str] = []
             async for event in connection:
@@ -231,6 +232,7 @@ def test_an_async_app_sees_the_same_and_its_span_has_the_same_parent(
     assert span.parent is not None
     assert span.parent.span_id == turn.context.span_id
     assert attributes(span)["gen_ai.usage.output_tokens"] == 230
+    assert attributes(span)["costspan.feature"] == "phone"
 
 
 def test_the_beta_of_realtime_is_seen(endpoint: Serve, capture: Capture) -> None:
@@ -493,6 +495,20 @@ def test_a_connection_that_breaks_ends_its_answers_with_the_error(
     assert call["error.type"] == "ConnectionClosedError"
     assert call["costspan.error.code"] == "1011"
     assert call["costspan.stream.outcome"] == "failed"
+
+
+def test_a_request_that_was_cut_off_may_have_been_billed(endpoint: Serve, capture: Capture) -> None:
+    def script(socket: ServerConnection) -> None:
+        told(socket, "response.create")
+        socket.close(1011, "internal")
+
+    captured = capture(priced_hosts=("127.0.0.1",))
+    with sync_client(endpoint(script)).realtime.connect(model=_MODEL) as connection:
+        connection.response.create()
+        with pytest.raises(ConnectionClosedError):
+            read(connection)
+    assert captured.call["costspan.price.status"] == "missing_usage"
+    assert "costspan.cost.usd" not in captured.call
 
 
 def test_an_app_that_leaves_in_the_middle_closes_its_answers(

@@ -33,8 +33,9 @@ and async. It passes only if
 | ◐ | async only: there is nothing to cancel in the sync client |
 | – | this SDK has no such API, which is tested too |
 
-**Cost** says what the span tells of it: *yes*, by part; *unknown*, with the status that says why;
-*none*, where OpenAI charges nothing.
+**Cost** says what the span tells of it: *yes*, by part; *when it is done*, for work that has a span
+of its own once its end was seen; *unknown*, with the status that says why; *none*, where OpenAI
+charges nothing.
 """
 
 

@@ -279,13 +279,15 @@ async def captured(early: Clients, clients: Clients, traced: Traced, mode: str) 
             suppressed=traced.suppressed,
             spans_of_child=traced.spans,
         )
-        before, counted = context.get_current(), counters()
+        counted = counters()
         with noise() as heard, traced.inside(name):
+            before = context.get_current()
             outcome = await act(behaviour, app)
+            restored = context.get_current() is before
         seen[name, mode] = {
             "seen": [outcome, heard],
             "spans": traced.spans() + app.adopted,
-            "restored": context.get_current() is before,
+            "restored": restored,
             "counted": {
                 reason: times - counted.get(reason, 0)
                 for reason, times in counters().items()

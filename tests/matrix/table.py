@@ -107,6 +107,7 @@ def streamed(call: Call, chunks: int, outcome: str = "completed", **more: Any) -
 
 UNTOLD: dict[str, Any] = {"tokens": {}, "cost": None, "status": "missing_usage"}
 """The usage never arrived, so the cost is unknown and says so."""
+UNKNOWN_MODEL: dict[str, Any] = {**UNTOLD, "status": "unknown_model"}
 INVALID: dict[str, Any] = {**UNTOLD, "status": "invalid_usage"}
 UNBILLED: dict[str, Any] = {"tokens": {}, "cost": None, "status": "not_billed", "served": None}
 REFUSED = Call(tokens={}, cost=None, status=None, served=None)
@@ -320,7 +321,7 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
             of(
                 streamed(CHAT, 7),
                 {semconv.SERVER_ADDRESS: "localhost"},
-                **UNTOLD | {"status": "unknown_model"},
+                **UNKNOWN_MODEL,
             ),
         ),
         "stream_closed_early": _row("closed early", CUT_SHORT),
@@ -442,7 +443,7 @@ GROUPS: Mapping[str, Mapping[str, Row]] = {
                 api="images",
                 asked="dall-e-2",
                 served=None,
-                **UNTOLD | {"status": "unknown_model"},
+                **UNKNOWN_MODEL,
             ),
         ),
         "transcription": _row("audio: transcription", TRANSCRIPTION),

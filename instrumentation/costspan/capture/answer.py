@@ -103,11 +103,6 @@ def may_be_billed(error: BaseException) -> bool:
     return type(error).__name__ in _LOST or not isinstance(error, Exception)
 
 
-_HEAD = (
-    ("model", semconv.RESPONSE_MODEL),
-    ("service_tier", semconv.RESPONSE_TIER),
-    ("system_fingerprint", semconv.SYSTEM_FINGERPRINT),
-)
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
 
 
@@ -123,26 +118,28 @@ class Answer:
     failure: str | None = None
     """Why the work failed, where it is a body that says so."""
     code: str | None = None
+    _model: object = None
+    _tier: object = None
+    _fingerprint: object = None
     _id: object = None
 
     def __init__(self) -> None:
-        self._head: dict[str, object] = {}
         self._finish_reasons: dict[int, str] = {}
 
     @property
     def model(self) -> str | None:
         """The model that answered."""
-        return text(self._head.get("model"))
+        return text(self._model)
 
     @property
     def tier(self) -> str | None:
         """The service tier that answered."""
-        return text(self._head.get("service_tier"))
+        return text(self._tier)
 
     @property
     def named(self) -> bool:
         """Whether the model is known."""
-        return "model" in self._head
+        return self._model is not None
 
     def saw(self, body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> None:
         """Take in a body. `request` is for the few answers that leave to it what they are."""
@@ -157,20 +154,23 @@ class Answer:
     def saw_head(self, body: Mapping[str, Any]) -> None:
         """Take in of a body who answered, and under which id."""
         self.seen = True
-        for name, _ in _HEAD:
-            if value := body.get(name):
-                self._head[name] = value
-        if self._id is None and "id" in body:
-            self._id = body["id"]
+        self._model = body.get("model") or self._model
+        self._tier = body.get("service_tier") or self._tier
+        self._fingerprint = body.get("system_fingerprint") or self._fingerprint
+        if self._id is None:
+            self._id = body.get("id")
 
     def attributes(self) -> Attributes:
         """Return all of it but the usage."""
         found: Attributes = {}
-        for name, attribute in _HEAD:
-            if value := text(self._head.get(name)):
-                found[attribute] = value
-        if id := text(self._id):
-            found[semconv.RESPONSE_ID] = id
+        for attribute, value in (
+            (semconv.RESPONSE_MODEL, self._model),
+            (semconv.RESPONSE_TIER, self._tier),
+            (semconv.SYSTEM_FINGERPRINT, self._fingerprint),
+            (semconv.RESPONSE_ID, self._id),
+        ):
+            if value is not None and (known := text(value)) is not None:
+                found[attribute] = known
         if self._finish_reasons:
             found[semconv.FINISH_REASONS] = [
                 self._finish_reasons[index] for index in sorted(self._finish_reasons)

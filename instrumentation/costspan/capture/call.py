@@ -241,7 +241,8 @@ class Call:
             count("span_lost", error)
 
     def _attributes(self) -> Attributes:
-        found = self._answer.attributes() | self._found
+        found = self._answer.attributes()
+        found |= self._found
         if self._pending:
             put(found, semconv.STREAM_OUTCOME, self._outcome)
         if self.chunks:
@@ -271,6 +272,8 @@ class Call:
             return {}
         if self._deferred:
             return {semconv.PRICE_STATUS: PriceStatus.DEFERRED.value}
+        if not self._answer.seen and semconv.ERROR_TYPE not in self._found:
+            self._answer.saw({}, request.body)  # bytes, such as speech, which the request prices
         return from_answer(
             self._answer,
             model=request.model,

@@ -237,8 +237,11 @@ class Conversation:
         """End what is open: the connection is closed, by `error` or in good order."""
         trouble, self._trouble = self._trouble, None
         for call in self._rest():
-            if (reason := trouble or error) is not None:
-                self._end(call, reason)
+            if trouble is not None:
+                self._end(call, trouble)
+            elif error is not None:
+                call.told({}, pending=True)  # what was asked may have been worked on, and billed
+                self._end(call, error)
             else:
                 call.closed()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from costspan import semconv
@@ -31,16 +32,22 @@ def from_answer(
         found[semconv.PRICE_STATUS] = Status.INVALID_USAGE.value
         found[semconv.PRICE_BOOK] = default_book().version
         return found
-    return found | from_price(
+    found |= from_price(
         price(
             usage,
             model=answer.model or model,
-            at=datetime.fromtimestamp(started_ns // _NS_PER_SECOND, UTC),
+            at=_second(started_ns // _NS_PER_SECOND),
             tier=answer.tier,
             host=host,
             batch=batch,
         )
     )
+    return found
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def from_usage(usage: Usage, reported: Mapping[str, Any]) -> Attributes:

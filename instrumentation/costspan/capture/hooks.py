@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import wrapt
 from opentelemetry import context
@@ -36,12 +36,8 @@ _ON_RESPONSE = "costspan.call"
 _RAW_HEADER = "X-Stainless-Raw-Response"
 
 
-class _Begun(NamedTuple):
-    inside: Context
-    call: Call | None
-    """None where the span is not recorded."""
-    args: Arguments
-    kwargs: Named
+_Begun = tuple[Context, Call | None, Arguments, Named]
+"""What to make a call in and with. No call where the span is not recorded."""
 
 
 class Capture:
@@ -114,15 +110,16 @@ class Capture:
             begun = self._begin(client, args, kwargs)
             if begun is None:
                 return original(client, *args, **kwargs)
-            token = context.attach(begun.inside)
+            inside, call, args, kwargs = begun
+            token = context.attach(inside)
             try:
-                result = original(client, *begun.args, **begun.kwargs)
+                result = original(client, *args, **kwargs)
             except BaseException as error:
-                _end(begun.call, error)
+                _end(call, error)
                 raise
             finally:
                 context.detach(token)
-            _end(begun.call)
+            _end(call)
             return result
 
         return request
@@ -133,17 +130,18 @@ class Capture:
             begun = self._begin(client, args, kwargs)
             if begun is None:
                 return await original(client, *args, **kwargs)
-            token = context.attach(begun.inside)
+            inside, call, args, kwargs = begun
+            token = context.attach(inside)
             try:
-                result = await original(client, *begun.args, **begun.kwargs)
+                result = await original(client, *args, **kwargs)
             except BaseException as error:
-                _end(begun.call, error)
+                _end(call, error)
                 raise
             finally:
                 # A coroutine that is dropped half-way is closed in another context than its own.
-                if context.get_current() is begun.inside:
+                if context.get_current() is inside:
                     context.detach(token)
-            _end(begun.call)
+            _end(call)
             return result
 
         return request
@@ -153,31 +151,34 @@ class Capture:
             if not self._active or not is_instrumentation_enabled():
                 return None
             end_late()
-            options = kwargs["options"] if "options" in kwargs else args[1]
-            operation = operation_of(options.method, str(options.url))
-            body = _body(options)
-            streamed = bool(kwargs.get("stream"))
-            asks = (
-                streamed
-                and operation.streams_usage_on_request
-                and isinstance(options.json_data, Mapping)
-                and self._starter.asks_for_usage(client, body)
-            )
-            if asks:
-                args, kwargs = _asking(args, kwargs, options, body.get("stream_options"))
-            inside, call = self._starter.start(
-                client,
-                operation,
-                model=text(body.get("model")) or "",
-                tier=text(body.get("service_tier")),
-                streamed=streamed,
-                asked_for_usage=asks,
-                body=body,
-            )
-            return _Begun(inside, call, args, kwargs)
+            return self._started(client, args, kwargs)
         except Exception as error:  # noqa: BLE001
             count("call_unseen", error)
             return None
+
+    def _started(self, client: Any, args: Arguments, kwargs: Named) -> _Begun:  # noqa: ANN401
+        options = kwargs["options"] if "options" in kwargs else args[1]
+        operation = operation_of(options.method, str(options.url))
+        body = _body(options)
+        streamed = bool(kwargs.get("stream"))
+        asks = (
+            streamed
+            and operation.streams_usage_on_request
+            and isinstance(options.json_data, Mapping)
+            and self._starter.asks_for_usage(client, body)
+        )
+        if asks:
+            args, kwargs = _asking(args, kwargs, options, body.get("stream_options"))
+        inside, call = self._starter.start(
+            client,
+            operation,
+            model=text(body.get("model")) or "",
+            tier=text(body.get("service_tier")),
+            streamed=streamed,
+            asked_for_usage=asks,
+            body=body,
+        )
+        return inside, call, args, kwargs
 
 
 def _process_response(original: Method) -> Method:

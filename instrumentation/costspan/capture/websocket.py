@@ -76,7 +76,7 @@ class _Hooks:
     def place(self, cls: type, patch: Patch) -> None:
         """Put the hooks into a connection manager of any version of the SDK."""
         is_async = hasattr(cls, "__aenter__")
-        if hasattr(cls, "_connect_ws"):  # since 2.30; before, it connects inside `enter`
+        if hasattr(cls, "_connect_ws"):  # in older SDKs `enter` itself connects
             patch(cls, "_connect_ws", self._connect_async if is_async else self._connect)
         for name in ("__aenter__" if is_async else "__enter__", "enter"):
             patch(cls, name, self._enter_async if is_async else self._enter)
