@@ -21,6 +21,7 @@ class Reason(StrEnum):
     BAD_ID = "bad_id"
     BAD_TIME = "bad_time"
     BAD_COST = "bad_cost"
+    BAD_USAGE = "bad_usage"
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
 

@@ -39,6 +39,7 @@ def _collector(args: argparse.Namespace) -> int:
     from costspan_collector.receiver import routes
     from costspan_collector.settings import (
         ClickHouse,
+        Pricing,
         Receiver,
         read_settings,
         unknown_variables,
@@ -50,7 +51,8 @@ def _collector(args: argparse.Namespace) -> int:
     chosen = {name: value for name, value in given.items() if value is not None}
     receiver = read_settings(Receiver, **chosen)
     clickhouse = read_settings(ClickHouse)
-    for line in unknown_variables(os.environ, (ClickHouse, Receiver)):
+    book = read_settings(Pricing).book()
+    for line in unknown_variables(os.environ, (ClickHouse, Receiver, Pricing)):
         logging.getLogger("costspan.collector").warning(line)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,7 +64,7 @@ def _collector(args: argparse.Namespace) -> int:
         migrate(store)
         pipeline = Pipeline(store, receiver)
         stack.callback(pipeline.close)
-        app = Starlette(routes=[*routes(pipeline, receiver)])
+        app = Starlette(routes=[*routes(pipeline, receiver, book=book)])
         url = stack.enter_context(running(app, listener))
         _tell(f"{url}/v1/traces", store.url, as_json=args.json)
         stop.wait()

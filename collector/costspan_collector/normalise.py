@@ -13,9 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from costspan import semconv
 from costspan.errors import InvalidUsage
 from costspan.money import PICO_PER_USD, from_pico
+from costspan.pricing import Book, Price, default_book, price
 from costspan.pricing import Status as PriceStatus
-from costspan.pricing import default_book, price
-from costspan.usage import Usage, read_usage
+from costspan.quantities import exact, flat, part_of, quantity, whole
+from costspan.usage import Quantity, Usage, read_usage
 from costspan_collector.attributes import Attributes, BadSpan, Reason
 from costspan_collector.record import NO_PARENT, Call, HttpAttempt
 
@@ -60,6 +61,12 @@ _MOST_PICO = 10**18 - 1
 """What Decimal(18, 12) holds: just under a million dollars, for one call."""
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][-+]?\d{1,2})?", re.ASCII)
 _METER = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+_QUANTITY = re.compile(r"\d{1,16}(\.\d{1,20})?", re.ASCII)
+"""What Decimal(38, 20) holds: no call comes near 10^16 of anything."""
+_QUANTITY_NAME = re.compile(r"([\w-]{1,64}/[!-~]{1,256}/)?[a-z0-9_]{1,64}", re.ASCII)
+_DECISION = "decision_input"
+_PREDICTIONS = frozenset({semconv.ACCEPTED_PREDICTION_TOKENS, semconv.REJECTED_PREDICTION_TOKENS})
+"""Named as quantities are, but inside the output."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_NS = (datetime(2020, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
@@ -93,12 +100,20 @@ class Normalised:
 
 
 def normalise(
-    request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
+    request: ExportTraceServiceRequest,
+    *,
+    received_at: datetime,
+    ingest_id: int,
+    book: Book | None = None,
 ) -> Normalised:
-    """Return the rows that the spans of `request` make."""
+    """Return the rows that the spans of `request` make.
+
+    `book` prices the calls that come without a price, and holds what was negotiated.
+    """
+    book = book or default_book()
     result = Normalised()
     for index, (span, scope_name, resource) in enumerate(_spans(request, result.truncated)):
-        reader = _Reader(span, scope_name, resource, received_at, ingest_id, result.truncated)
+        reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result.truncated)
         own = reader.own
         try:
             if any(name in own for name in _GENAI):
@@ -136,6 +151,7 @@ class _Reader:
     resource: Attributes
     received_at: datetime
     ingest_id: int
+    book: Book
     truncated: Counter[str]
     own: Attributes = field(init=False)
 
@@ -149,13 +165,12 @@ class _Reader:
         texts = {column: own.text(*names) for column, names in _TEXTS.items()}
         first_chunk_us = own.microseconds(semconv.TIME_TO_FIRST_CHUNK)
         input_tokens = own.count(*_INPUT_TOKENS, most=_MOST_TOKENS)
-        cost, parts = self.cost()
-        price_status = own.text(semconv.PRICE_STATUS)
-        price_book = own.text(semconv.PRICE_BOOK)
-        price_path = own.text(semconv.PRICE_PATH)
-        if input_tokens is not None and cost is None and not price_status:
-            priced = self.price(texts, started_at)
-            cost, parts, price_status, price_book, price_path = priced
+        usage = self.usage()
+        cost = self.cost()
+        if cost.status:
+            cost = self.negotiated(cost, usage, texts, started_at)
+        elif input_tokens is not None and cost.usd is None:
+            cost = self.price(usage, texts, started_at)
         return Call(
             started_at=started_at,
             trace_id=trace_id,
@@ -181,11 +196,14 @@ class _Reader:
             cache_write_tokens=own.count(semconv.CACHE_WRITE_TOKENS, most=_MOST_TOKENS),
             output_tokens=own.count(*_OUTPUT_TOKENS, most=_MOST_TOKENS),
             reasoning_tokens=own.count(semconv.REASONING_TOKENS, most=_MOST_TOKENS),
-            cost_usd=cost,
-            cost_parts_usd=parts,
-            price_status=price_status,
-            price_book=price_book,
-            price_path=price_path,
+            quantities=_kept(usage, cost),
+            cost_usd=cost.usd,
+            list_cost_usd=cost.list_usd,
+            cost_parts_usd=cost.parts_usd,
+            price_status=cost.status,
+            price_book=cost.book,
+            price_path=cost.path,
+            price_overrides=cost.overrides,
             received_at=self.received_at,
             ingest_id=self.ingest_id,
             **texts,
@@ -239,7 +257,8 @@ class _Reader:
             raise BadSpan(Reason.BAD_TIME, "it ends more than a day from now")
         return _EPOCH + timedelta(microseconds=start // 1000), (end - start) // 1000
 
-    def cost(self) -> tuple[Decimal | None, dict[str, Decimal]]:
+    def cost(self) -> "_Cost":
+        """Return the cost that came with the span."""
         own = self.own
         parts: dict[str, int] = {}
         for name in own.starting_with(semconv.COST_PART):
@@ -257,59 +276,152 @@ class _Reader:
                 f"its cost parts sum to {sum(parts.values())} pico-USD, not to {total}",
             )
         cost = None if total is None else from_pico(total)
-        return cost, {meter: from_pico(pico) for meter, pico in parts.items()}
+        return _Cost(
+            cost,
+            cost,
+            {meter: from_pico(pico) for meter, pico in parts.items()},
+            own.text(semconv.PRICE_STATUS),
+            own.text(semconv.PRICE_BOOK),
+            own.text(semconv.PRICE_PATH),
+        )
 
-    def price(
-        self, texts: dict[str, str], started_at: datetime
-    ) -> tuple[Decimal | None, dict[str, Decimal], str, str, str]:
-        """Return cost, parts, status, book and path of a call that came with tokens only."""
+    def negotiated(
+        self, listed: "_Cost", usage: Usage | None, texts: dict[str, str], started_at: datetime
+    ) -> "_Cost":
+        """Return a list price that came with a span, or what was negotiated instead."""
+        if not self.book.overrides or listed.status != PriceStatus.PRICED or usage is None:
+            return listed
+        found = _cost(self.priced(usage, texts, started_at))
+        return found if found.overrides else listed
+
+    def price(self, usage: Usage | None, texts: dict[str, str], started_at: datetime) -> "_Cost":
+        """Return the price of a call that came with tokens only."""
         host = texts["server_address"]
         elsewhere = bool(host) and not host.endswith(_LISTED_HOSTS)
         if elsewhere or texts["provider"] not in _LISTED_PROVIDERS:
-            return None, {}, PriceStatus.UNKNOWN_MODEL, "", ""
-        try:
-            usage = self.usage()
-        except InvalidUsage:
-            return None, {}, PriceStatus.INVALID_USAGE, default_book().version, ""
-        priced = price(
+            return _Cost(status=PriceStatus.UNKNOWN_MODEL)
+        if usage is None:
+            return _Cost(status=PriceStatus.INVALID_USAGE, book=self.book.version)
+        return _cost(self.priced(usage, texts, started_at))
+
+    def priced(self, usage: Usage, texts: dict[str, str], started_at: datetime) -> Price:
+        tier = texts["response_tier"]
+        return price(
             usage,
             model=texts["response_model"] or texts["request_model"],
             at=started_at,
-            tier=texts["response_tier"] or None,
-            host=host or _LISTED_HOSTS[0],
+            tier=tier or None,
+            host=texts["server_address"] or _LISTED_HOSTS[0],
+            batch=tier == "batch",
+            book=self.book,
+            project=texts["project"] or None,
         )
-        if priced.usd is None:
-            return None, {}, priced.status, priced.book, priced.path
-        if priced.pico is not None and priced.pico > _MOST_PICO:
-            return None, {}, PriceStatus.INVALID_USAGE, priced.book, priced.path
-        parts: dict[str, Decimal] = {part.meter: from_pico(part.pico) for part in priced.parts}
-        return priced.usd, parts, priced.status, priced.book, priced.path
 
     def usage(self) -> Usage | None:
+        """Return what the call used, as far as the span tells; None where it cannot be true."""
+        unspoken = self.unspoken()
+
         def count(*names: str) -> int:
             return self.own.count(*names, most=_MOST_TOKENS) or 0
 
-        return read_usage(
-            {
-                "usage": {
-                    "input_tokens": count(*_INPUT_TOKENS),
-                    "output_tokens": count(*_OUTPUT_TOKENS),
-                    "input_tokens_details": {
-                        "cached_tokens": count(
-                            semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens"
-                        ),
-                        "cache_write_tokens": count(semconv.CACHE_WRITE_TOKENS),
-                        "audio_tokens": count(semconv.AUDIO_INPUT_TOKENS),
-                    },
-                    "output_tokens_details": {
-                        "reasoning_tokens": count(semconv.REASONING_TOKENS),
-                        "audio_tokens": count(semconv.AUDIO_OUTPUT_TOKENS),
-                    },
-                }
-            }
+        def more(meter: str) -> int:
+            return int(unspoken.pop(meter, 0))
+
+        is_split = semconv.PRICE_STATUS in self.own and "unsplit_cached_input" not in unspoken
+        kept_12h = more("cache_write_12h")
+        split = {
+            "audio_tokens": more("cached_audio_input"),
+            "image_tokens": more("cached_image_input"),
+        }
+        written = count(semconv.CACHE_WRITE_TOKENS)
+        cached = count(semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens")
+        reported = {
+            "input_tokens": count(*_INPUT_TOKENS),
+            "output_tokens": count(*_OUTPUT_TOKENS),
+            "input_tokens_details": {
+                "cached_tokens": cached,
+                "cache_write_tokens": written,
+                "cache_write_tokens_details": kept_12h
+                and {"ttl_30m_tokens": written - kept_12h, "ttl_12h_tokens": kept_12h},
+                "audio_tokens": count(semconv.AUDIO_INPUT_TOKENS),
+                "image_tokens": count(semconv.IMAGE_INPUT_TOKENS),
+                # The shim names the modality of what was cached, wherever it is not text.
+                "cached_tokens_details": is_split and split,
+            },
+            "output_tokens_details": {
+                "reasoning_tokens": count(semconv.REASONING_TOKENS),
+                "audio_tokens": count(semconv.AUDIO_OUTPUT_TOKENS),
+                "image_tokens": count(semconv.IMAGE_OUTPUT_TOKENS),
+            },
+        }
+        try:
+            tokens = read_usage({"usage": reported})
+        except InvalidUsage:
+            return None
+        beside = whole({meter: value for meter, value in unspoken.items() if meter != _DECISION})
+        return tokens and tokens._replace(
+            is_decision=_DECISION in unspoken, metered=beside.metered, others=beside.others
         )
 
+    def unspoken(self) -> dict[str, Quantity]:
+        """Return the quantities that have no name in OpenTelemetry, by meter."""
+        found: dict[str, Quantity] = {}
+        for name in self.own.starting_with(semconv.USAGE):
+            meter = name.removeprefix(semconv.USAGE)
+            if name in _PREDICTIONS:
+                continue
+            if not _QUANTITY_NAME.fullmatch(meter):
+                raise BadSpan(Reason.BAD_USAGE, f"a name after {semconv.USAGE} is no meter")
+            text = self.own.text(name)
+            if not _QUANTITY.fullmatch(text):
+                raise BadSpan(Reason.BAD_USAGE, f"{name} is not a quantity")
+            found[meter] = quantity(text)
+        return found
 
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """The columns of `calls` that say what a call costs."""
+
+    usd: Decimal | None = None
+    list_usd: Decimal | None = None
+    parts_usd: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    status: str = ""
+    book: str = ""
+    path: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+def _cost(found: Price) -> _Cost:
+    usd = found.contracted_usd
+    if usd is None:
+        return _Cost(status=found.status, book=found.book, path=found.path)
+    if max(found.pico or 0, found.contracted_pico or 0) > _MOST_PICO:
+        return _Cost(status=PriceStatus.INVALID_USAGE, book=found.book, path=found.path)
+    parts: dict[str, int] = {}
+    for part in found.parts if found.contracted is None else found.contracted:
+        parts[part.meter] = parts.get(part.meter, 0) + part.pico
+    return _Cost(
+        usd,
+        found.usd,
+        {meter: from_pico(pico) for meter, pico in parts.items()},
+        found.status,
+        found.book,
+        found.path,
+        tuple(sorted(found.overrides)),
+    )
+
+
+def _kept(usage: Usage | None, cost: _Cost) -> dict[str, Decimal]:
+    """Return what the call used; nothing if it was charged for more than the span tells."""
+    used = flat(usage) if usage else {}
+    if not cost.parts_usd.keys() <= {*map(part_of, used), *_WITHOUT_QUANTITY}:
+        return {}
+    return {meter: Decimal(exact(value)) for meter, value in used.items()}
+
+
+_WITHOUT_QUANTITY = frozenset({"search_request", "search_content"})
+"""Parts of a cost that follow from the others and the model."""
 _LISTED_PROVIDERS = frozenset({"", "openai", "azure.ai.openai", "az.ai.openai"})
 _LISTED_HOSTS = ("api.openai.com", ".openai.azure.com")
 """Where OpenAI's list holds; a span that does not say where it called is taken at its model."""

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from costspan.errors import CostspanError, Rejected, Unavailable
+from costspan.pricing import Book, default_book
 from costspan_collector import otlp
 from costspan_collector.normalise import Normalised, Refused, normalise
 from costspan_collector.pipeline import Pipeline, QueueFull
@@ -51,10 +52,11 @@ def routes(
     pipeline: Pipeline,
     settings: Receiver,
     *,
+    book: Book | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Route]:
     """Return the receiver's routes, for whichever application serves them."""
-    intake = _Intake(pipeline, settings, now)
+    intake = _Intake(pipeline, settings, book or default_book(), now)
     return [
         Route("/v1/traces", intake.traces, methods=["POST"]),
         Route("/healthz", partial(_healthz, pipeline), methods=["GET"]),
@@ -65,8 +67,11 @@ def routes(
 class _Intake:
     """Takes requests; holds what they share."""
 
-    def __init__(self, pipeline: Pipeline, settings: Receiver, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, settings: Receiver, book: Book, now: Callable[[], datetime]
+    ) -> None:
         self._pipeline = pipeline
+        self._book = book
         self._most_bytes = settings.max_body_bytes
         self._most_spans = settings.max_request_spans
         self._now = now
@@ -142,7 +147,10 @@ class _Intake:
         except Rejected as error:
             raise _Answer(400, _INVALID_ARGUMENT, str(error)) from error
         return normalise(
-            request, received_at=self._now(), ingest_id=self._pipeline.next_ingest_id()
+            request,
+            received_at=self._now(),
+            ingest_id=self._pipeline.next_ingest_id(),
+            book=self._book,
         )
 
     async def _keep(self, result: Normalised) -> None:

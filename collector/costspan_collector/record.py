@@ -60,12 +60,18 @@ class Call:
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
+    quantities: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    """Everything that has a price, disjoint, by meter as in `costspan.quantities`."""
     cost_usd: Decimal | None = None
+    """What the organization is expected to pay: negotiated where an override holds, else list."""
+    list_cost_usd: Decimal | None = None
     cost_parts_usd: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     """By meter; they sum to the cost."""
     price_status: str = ""
     price_book: str = ""
     price_path: str = ""
+    price_overrides: tuple[str, ...] = ()
+    """The overrides that hold for it, by name."""
     received_at: datetime
     ingest_id: int
     """Of the rows with one identity, the one with the greatest is kept."""

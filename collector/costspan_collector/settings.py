@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from costspan.errors import Rejected
+from costspan.pricing import Book, default_book
+from costspan.pricing.overrides import load_overrides
 
 Group = TypeVar("Group", bound=BaseSettings)
 
@@ -38,6 +41,24 @@ class Receiver(BaseSettings):
     """Of one request: a span may be two bytes on the wire, and costs far more to read."""
     queue_spans: int = Field(default=50_000, gt=0)
     """Spans that may wait for the store before senders are asked to come back later."""
+
+
+class Pricing(BaseSettings):
+    """What calls cost here."""
+
+    model_config = SettingsConfigDict(env_prefix="COSTSPAN_PRICING_", frozen=True)
+
+    overrides: Path | None = None
+    """Negotiated prices, a TOML file; the apps that call know list prices only."""
+
+    def book(self) -> Book:
+        """Return the price book, with what was negotiated.
+
+        Raises:
+            Rejected: the file of overrides is wrong; the message says where and what.
+        """
+        book = default_book()
+        return book.contracted(load_overrides(self.overrides)) if self.overrides else book
 
 
 def read_settings(group: type[Group], **given: Any) -> Group:  # noqa: ANN401 - each field has its own

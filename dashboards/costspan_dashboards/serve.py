@@ -10,10 +10,17 @@ from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from costspan.pricing import Book
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
-from costspan_collector.settings import ClickHouse, Receiver, read_settings, unknown_variables
+from costspan_collector.settings import (
+    ClickHouse,
+    Pricing,
+    Receiver,
+    read_settings,
+    unknown_variables,
+)
 from costspan_collector.store import Store, connect, migrate
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
@@ -29,6 +36,7 @@ class Settings:
 
     clickhouse: ClickHouse = field(default_factory=lambda: read_settings(ClickHouse))
     receiver: Receiver = field(default_factory=lambda: read_settings(Receiver))
+    pricing: Pricing = field(default_factory=lambda: read_settings(Pricing))
     reconcile: Reconcile = field(default_factory=lambda: read_settings(Reconcile))
     alerts: Alerts = field(default_factory=lambda: read_settings(Alerts))
 
@@ -47,11 +55,13 @@ def serving(settings: Settings) -> Generator[Serving]:
     """Serve until the block ends; then stop intake, write what was accepted, and let go.
 
     Raises:
-        Rejected: the port or the engine's directory is taken; the message names it.
+        Rejected: the port or the engine's directory is taken, or the file of negotiated prices is
+            wrong; the message names it.
         Unavailable: the ClickHouse server does not answer.
     """
-    for line in unknown_variables(os.environ, (ClickHouse, Receiver, Reconcile, Alerts)):
+    for line in unknown_variables(os.environ, (ClickHouse, Receiver, Pricing, Reconcile, Alerts)):
         _log.warning(line)
+    book = settings.pricing.book()
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.receiver))
         store = _open(settings, stack)
@@ -59,7 +69,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         # A handle of its own, so that no query of a job holds up an insert.
         pipeline = Pipeline(_open(settings, stack), settings.receiver)
         stack.callback(pipeline.close)
-        url = stack.enter_context(running(_app(settings, pipeline), listener))
+        url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         scheduler = BackgroundScheduler(timezone="UTC")
         schedule.add_jobs(scheduler, store, settings.reconcile)
         alerts = settings.alerts
@@ -77,7 +87,7 @@ def _open(settings: Settings, stack: ExitStack) -> Store:
     return store
 
 
-def _app(settings: Settings, pipeline: Pipeline) -> Any:  # noqa: ANN401 - Streamlit types it lazily
+def _app(settings: Settings, pipeline: Pipeline, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
     import streamlit as st  # slow to import, and only serving needs it
     from streamlit import config
 
@@ -92,4 +102,4 @@ def _app(settings: Settings, pipeline: Pipeline) -> Any:  # noqa: ANN401 - Strea
     # The pages open the store by the same setting, in this process and so on the same engine.
     os.environ["COSTSPAN_CLICKHOUSE_URL"] = settings.clickhouse.url
     script = files("costspan_dashboards").joinpath("app.py")
-    return st.App(str(script), routes=routes(pipeline, settings.receiver))
+    return st.App(str(script), routes=routes(pipeline, settings.receiver, book=book))

@@ -63,6 +63,11 @@ class Metrics:
         self._instruments: Instruments | None = None
         self._look_at = 0.0
 
+    @property
+    def listened(self) -> bool:
+        """Whether anybody is to be told."""
+        return self._instruments is not None or self._found() is not None
+
     def record(self, attributes: Mapping[str, Any], seconds: float) -> None:
         """Note one ended call by the attributes of its span. Never raises."""
         try:

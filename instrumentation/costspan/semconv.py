@@ -44,6 +44,9 @@ SERVICE_NAME = "service.name"
 ENVIRONMENT = "deployment.environment.name"
 
 # costspan: usage
+USAGE = "costspan.usage."
+"""Prefix; the rest is a meter that OpenTelemetry has no name for (`quantities.unspoken`), the value
+a whole number or decimal text. Absent where it is 0."""
 ACCEPTED_PREDICTION_TOKENS = "costspan.usage.accepted_prediction_tokens"
 REJECTED_PREDICTION_TOKENS = "costspan.usage.rejected_prediction_tokens"
 """Both are inside the output tokens."""
@@ -59,6 +62,19 @@ PRICE_PATH = "costspan.price.path"
 """model/tier/context[/region] of the row that priced the call."""
 BATCH = "costspan.batch"
 """On a line of a batch: the id of the batch, where it is known."""
+
+# costspan: a call whose usage nobody saw (status `estimated`); none of it is measured
+ESTIMATE_INPUT_TOKENS = "costspan.estimate.input_tokens"
+ESTIMATE_OUTPUT_TOKENS_LOW = "costspan.estimate.output_tokens_low"
+"""The output that was seen."""
+ESTIMATE_OUTPUT_TOKENS_HIGH = "costspan.estimate.output_tokens_high"
+"""The longest output that the request allows. Absent where it names no bound."""
+ESTIMATE_LOW_USD = "costspan.estimate.low_usd"
+ESTIMATE_HIGH_USD = "costspan.estimate.high_usd"
+"""Decimal dollars as text, as in `COST_USD`. The high one is absent where it is unknown."""
+ESTIMATE_MISSING = "costspan.estimate.missing"
+"""What is not counted: tools, images, audio, files, schemas, prediction, history, prompt, length
+(texts beyond a mebi-character), reasoning, cache."""
 
 # costspan: the call
 REQUEST_ID = "costspan.request.id"
@@ -79,8 +95,6 @@ STREAM_OUTCOME = "costspan.stream.outcome"
 STREAM_CHUNKS = "costspan.stream.chunks"
 TIME_PER_CHUNK = "costspan.stream.time_per_chunk"
 """Seconds between output chunks after the first, mean."""
-RATE_LIMIT_REQUESTS = "costspan.rate_limit.limit_requests"
-RATE_LIMIT_TOKENS = "costspan.rate_limit.limit_tokens"
 RATE_LIMIT_REMAINING_REQUESTS = "costspan.rate_limit.remaining_requests"
 RATE_LIMIT_REMAINING_TOKENS = "costspan.rate_limit.remaining_tokens"
 

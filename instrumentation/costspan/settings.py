@@ -27,6 +27,8 @@ class Settings:
     priced_hosts: tuple[str, ...] = ("api.openai.com", "*.api.openai.com", "*.openai.azure.com")
     """Hosts that charge OpenAI's prices; a call to any other host has no cost."""
 
+    estimates: bool = True
+    """Whether tokens are counted where no usage was seen; needs `costspan[tokens]`."""
     content: bool = False
     """Whether a span holds what was asked and answered."""
     content_limit: int = 10_000
@@ -110,6 +112,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "stream_usage": _when,
     "user_hash": _flag,
     "priced_hosts": _hosts,
+    "estimates": _flag,
     "content": _flag,
     "content_limit": _characters,
 }

@@ -184,8 +184,9 @@ def _tokens(usage: Mapping[str, Any]) -> Usage | None:
         details = _mapping(of_output, "output details")
         reasoning = _count(details, "reasoning_tokens")
         audio_out, image_out = _count(details, "audio_tokens"), _count(details, "image_tokens")
-        predicted = "accepted_prediction_tokens", "rejected_prediction_tokens"
-        _fits(sum(_count(details, name) for name in predicted), "predicted", written, "output")
+        accepted = _count(details, "accepted_prediction_tokens")
+        rejected = _count(details, "rejected_prediction_tokens")
+        _fits(accepted + rejected, "predicted", written, "output")
         text = _count(details, "text_tokens")
         _fits(text + audio_out + image_out, "text, audio and image", written, "output")
         _fits(reasoning, "reasoning", written, "output")

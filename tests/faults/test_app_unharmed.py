@@ -151,7 +151,7 @@ def stream(client: Any, **more: Any) -> Any:
         (Call, "saw"),
         (Call, "returned"),
         (Call, "_attributes"),
-        (Call, "_cost"),
+        (Call, "_told"),
         (Call, "completed"),
     ],
 )

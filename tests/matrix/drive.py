@@ -263,11 +263,10 @@ class Traced:
 
 async def captured(early: Clients, clients: Clients, traced: Traced, mode: str) -> dict[Cell, Any]:
     """Act everything out with costspan."""
-    from opentelemetry import baggage, context
+    from opentelemetry import context
 
     from costspan.counters import counters
 
-    context.attach(baggage.set_baggage("costspan.team", "search"))
     seen: dict[Cell, Any] = {}
     for name, behaviour, its_mode in cells():
         app = clients.app(early, name, mode, "captured")
@@ -305,25 +304,26 @@ async def storm(clients: Clients, traced: Traced) -> dict[str, Any]:
     """
     chance = random.Random(7)  # noqa: S311
     loop = asyncio.get_running_loop()
-    unlucky = {number: chance.randrange(3) for number in chance.sample(range(100), 33)}
+    moments = ("headers", "chunk", "own hands")
+    unlucky = {number: chance.choice(moments) for number in chance.sample(range(100), 33)}
     client = clients.app(clients, "stream", "async", "storm").client
     read: dict[int, int] = {}
 
-    async def one(number: int, moment: int | None) -> None:
-        script = {0: "hang", 1: "pause"}.get(-1 if moment is None else moment, "ok")
+    async def one(number: int, moment: str) -> None:
+        script = {"headers": "hang", "chunk": "pause"}.get(moment, "ok")
         with traced.inside(f"stream-{number}"):
             read[number] = 0
             made = client.chat.completions.create(**STREAM, extra_headers={"x-script": script})
             last = chance.randrange(8)
             async for _ in await made:
                 read[number] += 1
-                if moment == _OWN_HANDS and read[number] > last:
+                if moment == "own hands" and read[number] > last:
                     tasks[number].cancel()
                     await asyncio.sleep(0)
 
-    tasks = [asyncio.create_task(one(number, unlucky.get(number))) for number in range(100)]
+    tasks = [asyncio.create_task(one(number, unlucky.get(number, ""))) for number in range(100)]
     for number, moment in unlucky.items():
-        if moment != _OWN_HANDS:
+        if moment != "own hands":
             loop.call_later(chance.uniform(0, 0.5), tasks[number].cancel)
     await asyncio.wait(tasks)
     broken = [task for task in tasks if not task.cancelled() and task.exception()]
@@ -337,19 +337,11 @@ async def storm(clients: Clients, traced: Traced) -> dict[str, Any]:
     }
 
 
-_OWN_HANDS = 2
-
-
 async def _settled() -> None:
     """Let the garbage collector find what is not held, and the loop close it."""
     for _ in range(3):
         gc.collect()
         await asyncio.sleep(0)
-
-
-def sent_of(server: OpenAiServer, name: str, mode: str, phase: str) -> list[Any]:
-    """Return what one run sent."""
-    return server.sent[f"{name}/{mode}/{phase}"]
 
 
 def main(out: Any) -> None:
@@ -370,8 +362,8 @@ def main(out: Any) -> None:
         if (name, mode) in without:
             line |= with_us[name, mode] | {
                 "bare": without[name, mode],
-                "sent": sent_of(server, name, mode, "captured"),
-                "bare_sent": sent_of(server, name, mode, "bare"),
+                "sent": server.sent[f"{name}/{mode}/captured"],
+                "bare_sent": server.sent[f"{name}/{mode}/bare"],
             }
         else:
             line["lacking"] = behaviour.needs

@@ -18,7 +18,7 @@ from opentelemetry.trace import NoOpTracerProvider, TracerProvider, get_tracer
 
 import costspan
 from costspan import semconv
-from costspan.capture import batch_output, deferred
+from costspan.capture import background, batch_output, deferred
 from costspan.counters import counters
 
 CREATED = 1_748_779_200
@@ -469,7 +469,7 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted(
     capture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captured = capture()
-    monkeypatch.setattr(batch_output, "_MOST_WAITING_PIECES", 0)
+    monkeypatch.setattr(batch_output._background, "most", 0)
     before = counters().get("batch_dropped", 0)
     body = b"".join(map(line, range(500)))
     assert output(body).sync.files.content("file-1").content == body
@@ -504,9 +504,9 @@ def test_a_large_output_is_parsed_on_another_thread_and_flushed_as_it_fills(
         captured.provider, "force_flush", lambda ms=0: flushes.append(ms) or flush(ms)
     )
     output(b"".join(map(line, range(1100)))).sync.files.content("file-1")
-    assert batch_output.drain(20)
+    assert background.drain(20)
     assert flushes == [10_000, 10_000]
-    assert threads == {"costspan-batches"}
+    assert threads == {"costspan-batch"}
     assert len(settled(captured)) == 1100
 
 
@@ -518,7 +518,7 @@ def test_a_child_process_leaves_what_waits_to_its_parent(capture: Any) -> None:
     child = os.fork()
     if not child:
         output(line(2)).sync.files.content("file-1")
-        drained = batch_output.drain(10)
+        drained = background.drain(10)
         os.write(sending, b"%d %d" % (drained, len(settled(captured))))
         os._exit(0)
     os.waitpid(child, 0)

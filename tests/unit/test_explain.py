@@ -131,7 +131,7 @@ def test_a_day_takes_review_only_beyond_a_dollar_and_a_percent() -> None:
         ("gpt-4o-mini-2024-07-18, cached input", "0.075"),
         ("priority | gpt-4o-mini, output", "1"),
         ("gpt-4o-2024-05-13, input", "5"),  # not the price of gpt-4o
-        ("ft-gpt-4o-2024-08-06, input", None),
+        ("ft-gpt-4o-2024-08-06, input", "3.75"),
         ("evals | gpt-4o-mini, input", None),
         ("gpt-4o-mini image, input", None),
         ("Vector storage", None),

@@ -52,8 +52,6 @@ _HEADERS: Mapping[bytes, tuple[str, Callable[[str], str | int | None]]] = {
     b"apim-request-id": (_AZURE_REQUEST_ID, text),
     b"openai-organization": (semconv.ORGANIZATION, text),
     b"openai-project": (semconv.PROJECT, text),
-    b"x-ratelimit-limit-requests": (semconv.RATE_LIMIT_REQUESTS, whole),
-    b"x-ratelimit-limit-tokens": (semconv.RATE_LIMIT_TOKENS, whole),
     b"x-ratelimit-remaining-requests": (semconv.RATE_LIMIT_REMAINING_REQUESTS, whole),
     b"x-ratelimit-remaining-tokens": (semconv.RATE_LIMIT_REMAINING_TOKENS, whole),
 }
@@ -66,7 +64,8 @@ def from_headers(headers: Any) -> Attributes:  # noqa: ANN401
         wanted = _HEADERS.get(name.lower())
         if wanted is not None:
             attribute, read = wanted
-            put(found, attribute, read(value.decode("latin-1")))
+            if (known := read(value.decode("latin-1"))) is not None:
+                found[attribute] = known
     azure = found.pop(_AZURE_REQUEST_ID, None)
     if azure is not None:
         found.setdefault(semconv.REQUEST_ID, azure)
@@ -127,16 +126,6 @@ class Answer:
         self._finish_reasons: dict[int, str] = {}
 
     @property
-    def model(self) -> str | None:
-        """The model that answered."""
-        return text(self._model)
-
-    @property
-    def tier(self) -> str | None:
-        """The service tier that answered."""
-        return text(self._tier)
-
-    @property
     def named(self) -> bool:
         """Whether the model is known."""
         return self._model is not None
@@ -154,11 +143,12 @@ class Answer:
     def saw_head(self, body: Mapping[str, Any]) -> None:
         """Take in of a body who answered, and under which id."""
         self.seen = True
-        self._model = body.get("model") or self._model
-        self._tier = body.get("service_tier") or self._tier
-        self._fingerprint = body.get("system_fingerprint") or self._fingerprint
+        told = body.get
+        self._model = told("model") or self._model
+        self._tier = told("service_tier") or self._tier
+        self._fingerprint = told("system_fingerprint") or self._fingerprint
         if self._id is None:
-            self._id = body.get("id")
+            self._id = told("id")
 
     def attributes(self) -> Attributes:
         """Return all of it but the usage."""
@@ -171,10 +161,8 @@ class Answer:
         ):
             if value is not None and (known := text(value)) is not None:
                 found[attribute] = known
-        if self._finish_reasons:
-            found[semconv.FINISH_REASONS] = [
-                self._finish_reasons[index] for index in sorted(self._finish_reasons)
-            ]
+        if reasons := self._finish_reasons:
+            found[semconv.FINISH_REASONS] = list(map(reasons.__getitem__, sorted(reasons)))
         if self.failure is not None:
             put(found, semconv.ERROR_CODE, self.code)
             found[semconv.ERROR_TYPE] = self.failure
@@ -192,8 +180,9 @@ class Answer:
 
     def _read_choices(self, choices: list[object]) -> None:
         for position, item in enumerate(choices):
-            choice = mapping(item)
-            if choice and (reason := text(choice.get("finish_reason"))):
+            choice = mapping(item) or {}
+            given = choice.get("finish_reason")
+            if given is not None and (reason := text(given)):
                 index = choice.get("index")
                 self._finish_reasons[index if isinstance(index, int) else position] = reason
 

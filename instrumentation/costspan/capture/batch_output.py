@@ -1,23 +1,19 @@
 """The output file of a batch: each line is a billed call, at half the price.
 
 Only bytes that the app has read are looked at, and not on its thread: they are parsed in the
-background, with a pause after each line as long as the line took, so that the app never waits
-longer than that for the interpreter. What waits is bounded; what is lost is counted. A file read
-again makes the same rows again, so a loss is mended by reading it once more.
+background, a line at a time. A file read again makes the same rows again, so a loss is mended by
+reading it once more.
 """
 
 import json
-import os
 import re
-import threading
-import time
 import zlib
 from collections.abc import Iterator
-from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
 from costspan.capture.answer import mapping, text
+from costspan.capture.background import Background
 from costspan.capture.deferred import Line, Read, batch_of, settle
 from costspan.counters import count
 
@@ -31,8 +27,6 @@ _LONGEST_LINE = 2**24
 _SPANS_A_FLUSH = 512
 """An exporter's queue holds 2048 by default, and drops what is more."""
 _FLUSH_MILLISECONDS = 10_000
-EXIT_SECONDS = 5.0
-"""How long the app's exit may wait for what it has just read."""
 
 
 class BatchOutput:
@@ -92,12 +86,7 @@ class BatchOutput:
                 self._over = True
         if self._full or self._over:
             return
-        if _background.queue.qsize() >= _MOST_WAITING_PIECES:
-            self._full = True
-            count("batch_dropped")
-            return
-        _background.start()
-        _background.queue.put((self, piece))
+        self._full = not _background.put(self.parse(piece))
 
     # In the background.
 
@@ -174,73 +163,4 @@ class BatchOutput:
             count("batch_line_unread")
 
 
-class _Background:
-    """One thread, made when there is something to do, and its queue."""
-
-    def __init__(self) -> None:
-        self.queue: SimpleQueue[tuple[BatchOutput, bytes | memoryview | None] | threading.Event] = (
-            SimpleQueue()
-        )
-        self.hurry = threading.Event()
-        self._starting = threading.Lock()
-        self.started = False
-
-    def start(self) -> None:
-        """Start the thread, the first time only."""
-        if self.started or not self._starting.acquire(blocking=False):
-            return
-        try:
-            if not self.started:
-                threading.Thread(target=self._run, name="costspan-batches", daemon=True).start()
-                self.started = True
-        finally:
-            self._starting.release()
-
-    def _run(self) -> None:
-        while True:
-            item = self.queue.get()
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            output, piece = item
-            try:
-                began = time.thread_time()
-                for _ in output.parse(piece):
-                    self.hurry.wait(time.thread_time() - began)
-                    began = time.thread_time()
-            except Exception as error:  # noqa: BLE001
-                count("batch_unread", error)
-            del item, output, piece  # or the last file would stay in memory
-
-
-_background = _Background()
-
-
-def drain(timeout_seconds: float) -> bool:
-    """Wait until everything that the app has read is recorded; return whether it is."""
-    background = _background
-    if not background.started:
-        return True
-    done = threading.Event()
-    background.queue.put(done)
-    background.hurry.set()
-    try:
-        return done.wait(timeout_seconds)
-    finally:
-        background.hurry.clear()
-
-
-def finish() -> None:
-    """Record what the app has read before it ends, as far as there is time."""
-    if not drain(EXIT_SECONDS):
-        count("batch_cut_by_exit")
-
-
-def _forget() -> None:
-    """Start afresh in a forked child: the parent has the thread, and does the work."""
-    global _background
-    _background = _Background()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+_background = Background("batch", _MOST_WAITING_PIECES)

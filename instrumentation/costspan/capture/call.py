@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
 from costspan import semconv
-from costspan.capture import batch_output, deferred
+from costspan.capture import background, batch_output, deferred
 from costspan.capture.answer import (
     Answer,
     Attributes,
@@ -63,6 +63,8 @@ class Call:
     first_chunk = last_chunk = 0.0
     skims = False
     """Whether an event is worth a look only if it tells more than content."""
+    gathers = False
+    """Whether the content is of use."""
     _deferred = False
     _pending = False
     _response: Any = None
@@ -82,6 +84,7 @@ class Call:
         self._billable = request.operation.billed
         if recording.settings.content and request.operation.name == "chat":
             self._content = Gathered()
+            self.gathers = True
         self._started = time.perf_counter()
         self._token = [True]
 
@@ -128,16 +131,23 @@ class Call:
         event = mapping(data)
         if event is None:
             return
-        body = mapping(event.get("response")) or mapping(event.get("data")) or event
-        if self._content is not None:
-            self._content.gather(event)
+        body = event
+        if "response" in event or "data" in event:
+            body = mapping(event.get("response")) or mapping(event.get("data")) or event
+        if self.gathers:
+            self.gather(event)
         if self._request.operation.settles and deferred.is_deferred(body):
             self._deferred = True
             self._answer.saw_head(body)
             deferred.saw(body, self._read())
         else:
             self._answer.saw(body, self._request.body)
-        self.skims = self._content is None and self._answer.named
+        self.skims = self._answer.named
+
+    def gather(self, event: Mapping[str, Any]) -> None:
+        """Keep the content of an answer, or of one event of it."""
+        if self._content is not None:
+            self._content.gather(event)
 
     def read_raw(self, data: bytes) -> bytes:
         """Note bytes that the app reads by itself; return what it is to see of them."""
@@ -231,7 +241,8 @@ class Call:
             self.span.set_attributes(attributes)
             if failure := attributes.get(semconv.ERROR_TYPE):
                 self.span.set_status(Status(StatusCode.ERROR, str(failure)))
-            self._measure(end_ns)
+            if self.recording.metrics.listened:
+                self._measure(end_ns)
         except Exception as error:  # noqa: BLE001
             count("span_incomplete", error)
         self._response = self._body = self._output = self._content = None
@@ -241,7 +252,7 @@ class Call:
             count("span_lost", error)
 
     def _attributes(self) -> Attributes:
-        found = self._answer.attributes()
+        found = self._told()
         found |= self._found
         if self._pending:
             put(found, semconv.STREAM_OUTCOME, self._outcome)
@@ -251,7 +262,6 @@ class Call:
         if self.chunks > 1:
             between = self.last_chunk - self.first_chunk
             found[semconv.TIME_PER_CHUNK] = between / (self.chunks - 1)
-        found |= self._cost()
         if self._content is not None:
             settings = self.recording.settings
             found |= content_attributes(
@@ -259,28 +269,30 @@ class Call:
             )
         return found
 
-    def _cost(self) -> Attributes:
-        """Return tokens, cost and status.
+    def _told(self) -> Attributes:
+        """Return what the answer tells, with tokens, cost and status.
 
         An answer of 4xx or 5xx has none of them: it is not billed, which is not the same as a
         cost that is unknown.
         """
-        request = self._request
-        if not request.operation.billed:
-            return {semconv.PRICE_STATUS: PriceStatus.NOT_BILLED.value}
+        request, answer = self._request, self._answer
         if not self._billable:
-            return {}
-        if self._deferred:
-            return {semconv.PRICE_STATUS: PriceStatus.DEFERRED.value}
-        if not self._answer.seen and semconv.ERROR_TYPE not in self._found:
-            self._answer.saw({}, request.body)  # bytes, such as speech, which the request prices
-        return from_answer(
-            self._answer,
-            model=request.model,
-            host=request.host,
-            priced=request.priced,
-            started_ns=request.started_ns,
-        )
+            status = None if request.operation.billed else PriceStatus.NOT_BILLED
+        elif self._deferred:
+            status = PriceStatus.DEFERRED
+        else:
+            if not answer.seen and semconv.ERROR_TYPE not in self._found:
+                answer.saw({}, request.body)  # bytes, such as speech, which the request prices
+            return from_answer(
+                answer,
+                model=request.model,
+                host=request.host,
+                priced=request.priced,
+                started_ns=request.started_ns,
+            )
+        found = answer.attributes()
+        put(found, semconv.PRICE_STATUS, status and status.value)
+        return found
 
     def _measure(self, end_ns: int | None) -> None:
         seconds = (
@@ -322,7 +334,7 @@ def end_all() -> None:
     for call in list(_pending_calls):
         call.abandoned()
     end_late()
-    batch_output.finish()
+    background.finish()
 
 
 def _leave_to_parent() -> None:

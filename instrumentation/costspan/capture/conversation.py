@@ -362,18 +362,15 @@ class Conversation:
     def _limited(self, limits: object) -> None:
         """Note rate limits: on the calls that are open, and on the later ones."""
         names = {
-            "requests": (semconv.RATE_LIMIT_REQUESTS, semconv.RATE_LIMIT_REMAINING_REQUESTS),
-            "tokens": (semconv.RATE_LIMIT_TOKENS, semconv.RATE_LIMIT_REMAINING_TOKENS),
+            "requests": semconv.RATE_LIMIT_REMAINING_REQUESTS,
+            "tokens": semconv.RATE_LIMIT_REMAINING_TOKENS,
         }
         found: Attributes = {}
         for item in cast("list[object]", limits) if isinstance(limits, list) else []:
             limit = mapping(item) or {}
-            for name, key in zip(
-                names.get(str(limit.get("name")), ()), ("limit", "remaining"), strict=False
-            ):
-                number = limit.get(key)
-                if type(number) is int and 0 <= number <= _MOST_INT64:
-                    found[name] = number
+            name, left = names.get(str(limit.get("name"))), limit.get("remaining")
+            if name and type(left) is int and 0 <= left <= _MOST_INT64:
+                found[name] = left
         self._told = {**self._told, **found}
         for known in list(self._open.values()):
             if known.call is not None:

@@ -3,28 +3,33 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from costspan import semconv
 from costspan.capture.answer import Answer, Attributes, mapping, put, text
 from costspan.money import plain_pico
 from costspan.pricing import Price, Status, default_book, price
+from costspan.quantities import exact, unspoken
 from costspan.usage import Usage
 
 _MOST_INT64 = 2**63 - 1
 _NS_PER_SECOND = 10**9
+_NOTHING_UNSPOKEN = Usage(0, 0)[10:]
+"""From the cached audio on: the counts that have no name in OpenTelemetry."""
 
 
 def from_answer(
     answer: Answer, *, model: str, host: str, priced: bool, started_ns: int, batch: bool = False
 ) -> Attributes:
-    """Return what an answer used and what that costs at the prices of the second it began in.
+    """Return what an answer tells, what it used, and what that costs when it began.
 
     `model` is the one asked for, where the answer names none. `priced`: its host charges
     OpenAI's prices.
     """
+    found = answer.attributes()
     usage = answer.usage
-    found = from_usage(usage, answer.reported) if usage is not None else {}
+    if usage is not None:
+        found |= from_usage(usage, answer.reported)
     if not priced:
         found[semconv.PRICE_STATUS] = Status.UNKNOWN_MODEL.value
         return found
@@ -35,9 +40,9 @@ def from_answer(
     found |= from_price(
         price(
             usage,
-            model=answer.model or model,
+            model=cast("str", found.get(semconv.RESPONSE_MODEL, model)),
             at=_second(started_ns // _NS_PER_SECOND),
-            tier=answer.tier,
+            tier=cast("str | None", found.get(semconv.RESPONSE_TIER)),
             host=host,
             batch=batch,
         )
@@ -81,22 +86,26 @@ def from_usage(usage: Usage, reported: Mapping[str, Any]) -> Attributes:
         found[semconv.ACCEPTED_PREDICTION_TOKENS] = accepted
     if rejected := written.get("rejected_prediction_tokens"):
         found[semconv.REJECTED_PREDICTION_TOKENS] = rejected
+    if usage[10:] != _NOTHING_UNSPOKEN or usage.cache_write_12h_tokens:
+        for meter, quantity in unspoken(usage).items():
+            found[semconv.USAGE + meter] = exact(quantity)
     return found
 
 
 def from_price(price: Price) -> Attributes:
     """Return status, book, row, total and parts; what has no price has no total and no parts."""
-    found: Attributes = {semconv.PRICE_STATUS: price.status.value, semconv.PRICE_BOOK: price.book}
-    put(found, semconv.PRICE_PATH, text(price.path))
-    pico = price.pico
-    if pico is None:
+    status, parts, book, path = price[:4]
+    found: Attributes = {semconv.PRICE_STATUS: status.value, semconv.PRICE_BOOK: book}
+    put(found, semconv.PRICE_PATH, text(path))
+    if status is not Status.PRICED:
         return found
-    if pico > _MOST_INT64:
-        found[semconv.PRICE_STATUS] = Status.INVALID_USAGE.value
-        return found
-    found[semconv.COST_USD] = plain_pico(pico)
-    for part in price.parts:
-        found[semconv.COST_PART + part.meter] = part.pico
+    total = 0
+    for meter, _, _, pico in parts:
+        total += pico
+        found[semconv.COST_PART + meter] = pico
+    if total > _MOST_INT64:
+        return {semconv.PRICE_STATUS: Status.INVALID_USAGE.value, semconv.PRICE_BOOK: book}
+    found[semconv.COST_USD] = plain_pico(total)
     return found
 
 

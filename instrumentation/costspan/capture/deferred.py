@@ -225,7 +225,6 @@ def _attributes(
         semconv.OPERATION: operation,
         semconv.API_TYPE: api_type,
         **(read.who if submitted is None else submitted),
-        **answer.attributes(),
         **from_answer(
             answer,
             model="",

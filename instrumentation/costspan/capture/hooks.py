@@ -17,7 +17,7 @@ from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from costspan.capture import attempts, batch_output, websocket
+from costspan.capture import attempts, background, websocket
 from costspan.capture.answer import mapping, text
 from costspan.capture.call import Call, end_all, end_late
 from costspan.capture.operation import operation_of
@@ -70,7 +70,7 @@ class Capture:
     def flush(self, timeout_seconds: float) -> bool:
         """Send the spans that wait."""
         end_late()
-        drained = batch_output.drain(timeout_seconds)
+        drained = background.drain(timeout_seconds)
         return self._destination.flush(timeout_seconds) and drained
 
     def _imported(self, module: ModuleType) -> None:
@@ -229,6 +229,8 @@ def _process_response_data(original: Method) -> Method:
                     )
                     if tells:
                         call.saw(data)
+                    elif call.gathers:
+                        call.gather(data)
                 else:
                     call.saw(data)
         except Exception as error:  # noqa: BLE001

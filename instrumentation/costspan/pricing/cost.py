@@ -18,6 +18,8 @@ class Status(StrEnum):
     PREPAID_TIER = "prepaid_tier"
     MISSING_USAGE = "missing_usage"
     INVALID_USAGE = "invalid_usage"
+    ESTIMATED = "estimated"
+    """As `missing_usage`, but the shim counted bounds; they are no part of the cost."""
     NOT_BILLED = "not_billed"
     """An operation that OpenAI does not charge, such as listing models."""
     DEFERRED = "deferred"

@@ -1,0 +1,1 @@
+"""Price stored calls again: preview what that changes, apply it, take it back."""
