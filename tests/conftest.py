@@ -50,6 +50,12 @@ def store(engine: Store) -> Iterator[Store]:
     engine.command("USE costspan")
 
 
+@pytest.fixture(autouse=True)
+def no_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capture as it is without the `tokens` extra; a module may override this fixture."""
+    monkeypatch.setenv("COSTSPAN_CAPTURE_ESTIMATES", "false")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Recorded input that the tests replay."""

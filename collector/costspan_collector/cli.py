@@ -38,6 +38,7 @@ def _collector(args: argparse.Namespace) -> int:
     from costspan_collector.pipeline import Pipeline
     from costspan_collector.receiver import routes
     from costspan_collector.settings import (
+        Audit,
         ClickHouse,
         Pricing,
         Receiver,
@@ -52,7 +53,7 @@ def _collector(args: argparse.Namespace) -> int:
     receiver = read_settings(Receiver, **chosen)
     clickhouse = read_settings(ClickHouse)
     book = read_settings(Pricing).book()
-    for line in unknown_variables(os.environ, (ClickHouse, Receiver, Pricing)):
+    for line in unknown_variables(os.environ, (Audit, ClickHouse, Receiver, Pricing)):
         logging.getLogger("costspan.collector").warning(line)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,7 +1,9 @@
 """What the collector reads from the environment, and a check for misspelt names."""
 
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from getpass import getuser
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +61,23 @@ class Pricing(BaseSettings):
         """
         book = default_book()
         return book.contracted(load_overrides(self.overrides)) if self.overrides else book
+
+
+class Audit(BaseSettings):
+    """Who changes numbers that are kept."""
+
+    model_config = SettingsConfigDict(env_prefix="COSTSPAN_", frozen=True)
+
+    actor: str = ""
+
+    def name(self) -> str:
+        """Return the actor: the user of this machine where none is set."""
+        if self.actor:
+            return self.actor
+        try:
+            return getuser()
+        except (KeyError, OSError):  # a container's user may have no name
+            return f"uid {os.getuid()}"
 
 
 def read_settings(group: type[Group], **given: Any) -> Group:  # noqa: ANN401 - each field has its own

@@ -15,6 +15,7 @@ from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
 from costspan_collector.settings import (
+    Audit,
     ClickHouse,
     Pricing,
     Receiver,
@@ -59,7 +60,9 @@ def serving(settings: Settings) -> Generator[Serving]:
             wrong; the message names it.
         Unavailable: the ClickHouse server does not answer.
     """
-    for line in unknown_variables(os.environ, (ClickHouse, Receiver, Pricing, Reconcile, Alerts)):
+    for line in unknown_variables(
+        os.environ, (Audit, ClickHouse, Receiver, Pricing, Reconcile, Alerts)
+    ):
         _log.warning(line)
     book = settings.pricing.book()
     with ExitStack() as stack:

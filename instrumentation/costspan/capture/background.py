@@ -103,7 +103,8 @@ class Background:
 def drain(timeout_seconds: float) -> bool:
     """Wait until all work of every kind is done; return whether it is."""
     deadline = time.monotonic() + timeout_seconds
-    return all([kind.drain(deadline) for kind in _kinds])
+    done = [kind.drain(deadline) for kind in _kinds]
+    return all(done)
 
 
 def finish() -> None:

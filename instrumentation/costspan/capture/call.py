@@ -6,12 +6,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 
 from costspan import semconv
-from costspan.capture import background, batch_output, deferred
+from costspan.capture import background, batch_output, deferred, estimate, tokenizer
 from costspan.capture.answer import (
     Answer,
     Attributes,
@@ -24,6 +25,7 @@ from costspan.capture.answer import (
 from costspan.capture.body import RawBody
 from costspan.capture.cost import from_answer
 from costspan.capture.operation import BATCH_OUTPUT, Operation
+from costspan.capture.texts import Answered
 from costspan.content import Gathered, content_attributes
 from costspan.counters import count
 from costspan.metrics import Metrics
@@ -71,6 +73,8 @@ class Call:
     _body: RawBody | None = None
     _output: batch_output.BatchOutput | None = None
     _content: Gathered | None = None
+    _answered: Answered | None = None
+    """Only where tokens can be counted, should no usage be seen."""
     _outcome: str | None = None
     _reader: Callable[[], object] = staticmethod(lambda: None)
 
@@ -84,6 +88,13 @@ class Call:
         self._billable = request.operation.billed
         if recording.settings.content and request.operation.name == "chat":
             self._content = Gathered()
+            self.gathers = True
+        if (
+            recording.settings.estimates
+            and request.operation.name in estimate.OPERATIONS
+            and tokenizer.installed()
+        ):
+            self._answered = Answered()
             self.gathers = True
         self._started = time.perf_counter()
         self._token = [True]
@@ -148,6 +159,8 @@ class Call:
         """Keep the content of an answer, or of one event of it."""
         if self._content is not None:
             self._content.gather(event)
+        if self._answered is not None and not event.get("usage"):
+            self._answered.gather(event)
 
     def read_raw(self, data: bytes) -> bytes:
         """Note bytes that the app reads by itself; return what it is to see of them."""
@@ -236,16 +249,45 @@ class Call:
             count("body_unread", error)
         if self._output is not None:
             self._output.end()
+        ends_later = False
         try:
             attributes = self._attributes()
             self.span.set_attributes(attributes)
             if failure := attributes.get(semconv.ERROR_TYPE):
                 self.span.set_status(Status(StatusCode.ERROR, str(failure)))
+            ends_later = self._estimates(attributes, end_ns)
+        except Exception as error:  # noqa: BLE001
+            count("span_incomplete", error)
+        self._response = self._body = self._output = self._content = self._answered = None
+        if not ends_later:
+            self._conclude(end_ns)
+
+    def _estimates(self, found: Attributes, end_ns: int | None) -> bool:
+        """Have tokens counted that nobody reported; return whether the span ends after that."""
+        if self._answered is None or found.get(semconv.PRICE_STATUS) != PriceStatus.MISSING_USAGE:
+            return False
+        request = self._request
+        unseen = estimate.unseen(
+            request.body,
+            request.operation.api_type,
+            self._answered,
+            found,
+            model=request.model,
+            tier=request.tier,
+            host=request.host,
+            started_ns=request.started_ns,
+        )
+        end = partial(self._conclude, end_ns or time.time_ns())
+        return unseen is not None and estimate.put(unseen, end)
+
+    def _conclude(self, end_ns: int | None, found: Attributes | None = None) -> None:
+        try:
+            if found:
+                self.span.set_attributes(found)
             if self.recording.metrics.listened:
                 self._measure(end_ns)
         except Exception as error:  # noqa: BLE001
             count("span_incomplete", error)
-        self._response = self._body = self._output = self._content = None
         try:
             self.span.end(end_ns)
         except Exception as error:  # noqa: BLE001

@@ -11,9 +11,9 @@ call still has no cost.
   than texts
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from costspan import semconv
 from costspan.capture.answer import Attributes
@@ -56,24 +56,29 @@ class Unseen(NamedTuple):
 def unseen(
     body: Mapping[str, Any],
     api_type: str,
-    answered: Answered | None,
-    finish_reasons: Iterable[str],
+    answered: Answered,
+    told: Attributes,
     *,
     model: str,
     tier: str | None,
     host: str,
     started_ns: int,
 ) -> Unseen | None:
-    """Return what there is to count, None where the request is not known."""
+    """Return what there is to count, None where the request is not known.
+
+    `told` is what the answer told; `model` and `tier` are those asked for.
+    """
+    model = str(told.get(semconv.RESPONSE_MODEL, model))
     asked = Asked(body, api_type, model)
     if not asked.texts and not asked.tokens:
         return None
-    texts = answered.texts() if answered is not None else ()
+    texts = answered.texts()
+    finish_reasons = cast("list[str]", told.get(semconv.FINISH_REASONS, []))
     finished = sum(reason not in _NOT_WHOLE for reason in finish_reasons)
     whole = finished >= asked.choices and not asked.unseen
     return Unseen(
         model=model,
-        tier=tier,
+        tier=cast("str | None", told.get(semconv.RESPONSE_TIER, tier)),
         host=host,
         at=datetime.fromtimestamp(started_ns // 10**9, UTC),
         asked=asked,
@@ -133,6 +138,4 @@ def estimate(call: Unseen) -> Generator[None, None, Attributes]:
 
 
 def _price(call: Unseen, read: int, written: int) -> Price:
-    return price(
-        Usage(read, written), model=call.model, at=call.at, tier=call.tier, host=call.host
-    )
+    return price(Usage(read, written), model=call.model, at=call.at, tier=call.tier, host=call.host)

@@ -1,6 +1,8 @@
 """The texts of a call: what tokens are counted of where no usage was reported.
 
 They are bounded, and never leave the process.
+
+The tokens of a message beside its text are those of recorded traffic (tests/unit/test_estimate.py).
 """
 
 import re
@@ -15,11 +17,13 @@ _TEXT_CHARACTERS: Final = 16
 _MOST_NUMBER: Final = 10**9
 
 _CONVERSATION_TOKENS: Final = 3
+_CONVERSATION_TOKENS_GPT5: Final = 2
 _MESSAGE_TOKENS: Final = 3
 _NAME_TOKENS: Final = 1
 _DEFAULT_COMPLETION_TOKENS: Final = 16
 """`max_tokens` of the older completions, where the request names none."""
 
+_GPT5 = re.compile(r"(?:ft:)?gpt-[5-9]")
 _NOT_REASONING = re.compile(r"(?:ft:)?(?:gpt-[34]|chatgpt|.*-chat)")
 _ADDS = {
     "tools": "tools",
@@ -117,9 +121,11 @@ class Asked:
             answers = _number(body.get("n")) or 1
             self.choices = answers * prompts
             tried = max(answers, _number(body.get("best_of")) or 1) * prompts
-            self.most_tokens = (_number(body.get("max_tokens")) or _DEFAULT_COMPLETION_TOKENS) * tried
+            self.most_tokens = (
+                _number(body.get("max_tokens")) or _DEFAULT_COMPLETION_TOKENS
+            ) * tried
         else:
-            self._conversation(body)
+            self._conversation(body, model)
             if _reasons(body, model):
                 self._unseen["reasoning"] = None
 
@@ -128,8 +134,11 @@ class Asked:
         """What is not counted."""
         return [*self._unseen, *(["length"] if self._room.full else [])]
 
-    def _conversation(self, body: Mapping[str, Any]) -> None:
-        for format in (body.get("response_format"), (mapping(body.get("text")) or {}).get("format")):
+    def _conversation(self, body: Mapping[str, Any], model: str) -> None:
+        for format in (
+            body.get("response_format"),
+            (mapping(body.get("text")) or {}).get("format"),
+        ):
             if (mapping(format) or {}).get("type") == "json_schema":
                 self._unseen["schemas"] = None
         if body.get("prompt"):
@@ -142,7 +151,8 @@ class Asked:
         for message in _objects(messages):
             self._message(message)
         if self.tokens:
-            self.tokens += _CONVERSATION_TOKENS
+            newer = _GPT5.match(model) is not None
+            self.tokens += _CONVERSATION_TOKENS_GPT5 if newer else _CONVERSATION_TOKENS
         self.choices = _number(body.get("n")) or 1
         for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
             if most := _number(body.get(name)):

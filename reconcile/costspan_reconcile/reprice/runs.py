@@ -8,10 +8,11 @@ every run can be taken back.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from typing import Any
 from uuid import UUID, uuid4
 
 from costspan.errors import Rejected
@@ -59,6 +60,11 @@ class Difference:
     new_usd: Decimal | None
     old_list_usd: Decimal | None
     new_list_usd: Decimal | None
+
+    @property
+    def difference_usd(self) -> Decimal:
+        """Return what the sum of the known prices changes by."""
+        return (self.new_usd or Decimal(0)) - (self.old_usd or Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,7 @@ class Repricing:
                 f"undo that one first"
             )
             raise Rejected(msg)
-        outcome = Outcome(run, self._differences(run_id, run.scope))
+        outcome = Outcome(run, tuple(map(_reversed, self._differences(run_id, run.scope))))
         self._write(run_id, undo=True)
         self._note(UNDONE, outcome)
         return outcome
@@ -274,7 +280,6 @@ class Repricing:
         run, rows = outcome.run, outcome.differences
         if run is None:
             return
-        before, after = ("new", "old") if state == UNDONE else ("old", "new")
         total = totals(rows)
         detail = {
             "since": str(run.scope.since),
@@ -283,8 +288,8 @@ class Repricing:
             "book": run.book,
             "overrides": run.overrides,
             "changed_calls": total.changed_calls,
-            "before_usd": _text(getattr(total, f"{before}_usd")),
-            "after_usd": _text(getattr(total, f"{after}_usd")),
+            "before_usd": _text(total.old_usd),
+            "after_usd": _text(total.new_usd),
         }
         action = f"{_ACTIONS}{state}"
         step = _Step(self.now(), self.actor, action, str(run.run_id), json.dumps(detail))
@@ -294,12 +299,24 @@ class Repricing:
 def totals(rows: tuple[Difference, ...] | list[Difference]) -> Difference:
     """Return the sum of some rows, under the names of the first."""
     first = rows[0] if rows else Difference(date.min, "", "", 0, 0, 0, 0, 0, *[None] * 4)
-    columns = [list(asdict(row).values())[3:] for row in rows]
-    sums = [
-        sum(known) if (known := [value for value in column if value is not None]) else None
-        for column in zip(*columns, strict=True)
-    ]
-    return Difference(first.day, first.model, first.team, *(sums or [0] * 5 + [None] * 4))
+    sums: dict[str, Any] = {}
+    for name in list(asdict(first))[3:]:
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        sums[name] = sum(known) if known else getattr(first, name)
+    return replace(first, **sums)
+
+
+def _reversed(row: Difference) -> Difference:
+    """Return what taking a run back changes."""
+    return replace(
+        row,
+        newly_priced_calls=row.no_longer_priced_calls,
+        no_longer_priced_calls=row.newly_priced_calls,
+        old_usd=row.new_usd,
+        new_usd=row.old_usd,
+        old_list_usd=row.new_list_usd,
+        new_list_usd=row.old_list_usd,
+    )
 
 
 def _text(amount: Decimal | None) -> str | None:
