@@ -203,21 +203,30 @@ class Collector:
 
     @property
     def calls(self) -> list[Call]:
-        """Every call, once."""
+        """Every call, once, when the store has all that was acknowledged."""
+        self.pipeline.settle()
         return self.store.select("SELECT * FROM calls FINAL ORDER BY trace_id, span_id", Call)
 
     @property
     def attempts(self) -> list[HttpAttempt]:
-        """Every HTTP attempt, once."""
+        """Every HTTP attempt, once, when the store has all that was acknowledged."""
+        self.pipeline.settle()
         return self.store.select(
             "SELECT * FROM http_attempts FINAL ORDER BY trace_id, span_id", HttpAttempt
         )
 
 
 @pytest.fixture
-def settings() -> Receiver:
+def settings(tmp_path: Path) -> Receiver:
     """The receiver's settings; a test may override this fixture."""
-    return Receiver(port=0, max_body_bytes=200_000, queue_spans=1000)
+    return Receiver(
+        port=0,
+        max_body_bytes=200_000,
+        queue_spans=1000,
+        spool=tmp_path / "spool",
+        segment_seconds=0.05,
+        min_free_bytes=0,
+    )
 
 
 @pytest.fixture

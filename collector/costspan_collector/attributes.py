@@ -11,6 +11,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from costspan.errors import Rejected
 
 LONGEST_TEXT = 1024
+MOST_ATTRIBUTES = 1024
+"""Of one span; OpenTelemetry's own default is 128."""
 _MOST_TEXTS = 128
 _LONGEST_SECONDS = 10**9
 
@@ -24,6 +26,8 @@ class Reason(StrEnum):
     BAD_USAGE = "bad_usage"
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    UNREADABLE = "unreadable"
 
 
 class BadSpan(Rejected):

@@ -17,7 +17,7 @@ from costspan.pricing import Book, Price, default_book, price
 from costspan.pricing import Status as PriceStatus
 from costspan.quantities import exact, flat, part_of, quantity, whole
 from costspan.usage import Quantity, Usage, read_usage
-from costspan_collector.attributes import Attributes, BadSpan, Reason
+from costspan_collector.attributes import MOST_ATTRIBUTES, Attributes, BadSpan, Reason
 from costspan_collector.record import NO_PARENT, Call, HttpAttempt
 
 _OLD_SYSTEM = "gen_ai.system"
@@ -90,6 +90,7 @@ class Refused:
 class Normalised:
     """What became of the spans of one request: every span is in one of the first four."""
 
+    received_at: datetime
     calls: list[Call] = field(default_factory=list[Call])
     attempts: list[HttpAttempt] = field(default_factory=list[HttpAttempt])
     refused: list[Refused] = field(default_factory=list[Refused])
@@ -97,6 +98,22 @@ class Normalised:
     """Spans that are nothing of ours, by reason."""
     truncated: Counter[str] = field(default_factory=Counter[str])
     """Texts that were too long, by attribute."""
+    fates: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
+    """All spans: by service, what became of them, and the reason."""
+
+    def __len__(self) -> int:
+        """Return how many spans there were."""
+        return self.fates.total()
+
+    def refuse(self, refused: Refused, service_name: str = "") -> None:
+        """Add a span that can never be kept."""
+        self.refused.append(refused)
+        self.fates[service_name, "refused", refused.reason] += 1
+
+    def pass_by(self, reason: str, service_name: str) -> None:
+        """Count a span that is nothing of ours."""
+        self.passed_by[reason] += 1
+        self.fates[service_name, "passed_by", reason] += 1
 
 
 def normalise(
@@ -111,35 +128,49 @@ def normalise(
     `book` prices the calls that come without a price, and holds what was negotiated.
     """
     book = book or default_book()
-    result = Normalised()
-    for index, (span, scope_name, resource) in enumerate(_spans(request, result.truncated)):
+    result = Normalised(received_at)
+    spans = _spans(request, result.truncated)
+    for index, (span, scope_name, resource, service) in enumerate(spans):
         reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result.truncated)
         own = reader.own
         try:
+            if len(span.attributes) > MOST_ATTRIBUTES:
+                msg = f"it has {len(span.attributes)} attributes, more than {MOST_ATTRIBUTES}"
+                raise BadSpan(Reason.TOO_MANY_ATTRIBUTES, msg)
             if any(name in own for name in _GENAI):
                 if own.text(*_TEXTS["operation"]) in _AROUND_CALLS:
-                    result.passed_by["around_calls"] += 1
+                    result.pass_by("around_calls", service)
                 else:
                     result.calls.append(reader.call())
+                    result.fates[service, "calls", ""] += 1
             elif semconv.ATTEMPT in own:
                 result.attempts.append(reader.attempt())
+                result.fates[service, "http_attempts", ""] += 1
             else:
-                result.passed_by["not_genai"] += 1
+                result.pass_by("not_genai", service)
         except BadSpan as error:
             where = f"span {index} (trace {_hex(span.trace_id)}, span {_hex(span.span_id)})"
-            result.refused.append(Refused(where, error.reason, str(error)))
+            result.refuse(Refused(where, error.reason, str(error)), service)
     return result
 
 
 def _spans(
     request: ExportTraceServiceRequest, truncated: Counter[str]
-) -> Iterator[tuple[Span, str, Attributes]]:
+) -> Iterator[tuple[Span, str, Attributes, str]]:
     for resource_spans in request.resource_spans:
         resource = Attributes(resource_spans.resource.attributes, truncated)
+        service = _service_name(resource)
         for scope_spans in resource_spans.scope_spans:
             name = resource.cut("scope.name", scope_spans.scope.name)
             for span in scope_spans.spans:
-                yield span, name, resource
+                yield span, name, resource, service
+
+
+def _service_name(resource: Attributes) -> str:
+    try:
+        return resource.text(semconv.SERVICE_NAME)
+    except BadSpan:  # each of its spans is refused for it
+        return ""
 
 
 @dataclass(slots=True)

@@ -4,17 +4,20 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from costspan.errors import Rejected
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
+_AnyMessage = TypeVar("_AnyMessage", bound=Message)
 _FIELD = re.compile(r"Failed to parse (\w+) field")
 
 
@@ -35,8 +38,20 @@ class TooManySpans(Rejected):
     """More spans than one request may hold: empty ones are two bytes each, and costly to read."""
 
 
-def decode(body: bytes, kind: str, *, most_spans: int) -> ExportTraceServiceRequest:
-    """Return the request in `body`.
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A span of an OTLP/JSON request that is none."""
+
+    span: str
+    """Which one: its place in the request."""
+    detail: str
+
+
+Decoded = tuple[ExportTraceServiceRequest, list[Unreadable]]
+
+
+def decode(body: bytes, kind: str, *, most_spans: int) -> Decoded:
+    """Return the request in `body`, and what in it is no span.
 
     Raises:
         TooManySpans: it holds more than `most_spans`.
@@ -51,7 +66,7 @@ def decode(body: bytes, kind: str, *, most_spans: int) -> ExportTraceServiceRequ
         raise Rejected(msg) from error
     scopes = (scope for spans in request.resource_spans for scope in spans.scope_spans)
     _bound(sum(len(scope.spans) for scope in scopes), most_spans)
-    return request
+    return request, []
 
 
 def _bound(spans: int, most_spans: int) -> None:
@@ -60,7 +75,7 @@ def _bound(spans: int, most_spans: int) -> None:
         raise TooManySpans(msg)
 
 
-def _decode_json(body: bytes, most_spans: int) -> ExportTraceServiceRequest:
+def _decode_json(body: bytes, most_spans: int) -> Decoded:
     try:
         parsed: object = json.loads(body)
     except json.JSONDecodeError as error:
@@ -80,20 +95,54 @@ def _decode_json(body: bytes, most_spans: int) -> ExportTraceServiceRequest:
                 span[name] = _base64(span[name])
         for unread in ("events", "links"):
             span.pop(unread, None)
-    request = ExportTraceServiceRequest()
     try:
-        json_format.ParseDict(document, request, ignore_unknown_fields=True)
+        return _parsed(document, ExportTraceServiceRequest()), []
+    except Rejected:
+        unreadable = _without_unreadable(document)
+    return _parsed(document, ExportTraceServiceRequest()), unreadable
+
+
+def _without_unreadable(document: dict[str, Any]) -> list[Unreadable]:
+    """Take out of `document` what is no span; return what was taken."""
+    unreadable: list[Unreadable] = []
+    number = 0
+    for scope_spans in _scopes(document):
+        readable: list[object] = []
+        found: object = scope_spans.get("spans")
+        if not isinstance(found, list):
+            continue
+        for span in cast("list[object]", found):
+            try:
+                _parsed(span, Span())
+                readable.append(span)
+            except Rejected as error:
+                unreadable.append(Unreadable(f"span {number}", str(error)))
+            number += 1
+        scope_spans["spans"] = readable
+    return unreadable
+
+
+def _parsed(document: object, message: _AnyMessage) -> _AnyMessage:
+    try:
+        if not isinstance(document, dict):
+            raise TypeError  # noqa: TRY301 - the same as what the parser raises deeper down
+        return json_format.ParseDict(
+            cast("dict[str, Any]", document), message, ignore_unknown_fields=True
+        )
     except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
         where = ".".join(_FIELD.findall(str(error))) or "its fields"
         msg = f"the body is JSON, but no OTLP trace request: {where} cannot be read"
         raise Rejected(msg) from error
-    return request
 
 
 def _spans(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for scope_spans in _scopes(document):
+        yield from _objects(scope_spans.get("spans"))
+
+
+def _scopes(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for resource_spans in _objects(document.get("resourceSpans")):
-        for scope_spans in _objects(resource_spans.get("scopeSpans")):
-            yield from _objects(scope_spans.get("spans"))
+        yield from _objects(resource_spans.get("scopeSpans"))
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

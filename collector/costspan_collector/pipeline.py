@@ -1,77 +1,98 @@
-"""Between the receiver and the store: a bounded queue and one writer.
+"""Between the receiver and the store: rows in memory, then in a segment, then in a table.
 
-What has queued while an insert ran goes into the next one together, so the block grows with
-the load. A submission is done when its rows are durable, and not before.
+Requests that wait together share one fsync. A submission is done when its rows are durable in a
+segment, and not before; a second thread puts whole segments into the store, in order.
 """
 
-import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import TypeVar
+from datetime import datetime
+from pathlib import Path
 
 from costspan.errors import CostspanError, Rejected, Unavailable
-from costspan_collector.record import Call, HttpAttempt
+from costspan_collector.normalise import Normalised
+from costspan_collector.record import SpanCount
+from costspan_collector.segments import Backlog, Frame, Part, Segment, Segments, Unreadable
 from costspan_collector.settings import Receiver
-from costspan_collector.store import Store
+from costspan_collector.store import Row, Store
 from costspan_collector.telemetry import Counters
 
 _log = logging.getLogger("costspan.pipeline")
 
 _ROWS_AT_ONCE = 20_000
-_DAYS_AT_ONCE = 50
-"""ClickHouse refuses a block of more than 100 partitions, and a partition is a day."""
-_REMEMBERED = 100_000
-"""Identities kept to tell a span delivered again from a new one, for the counters only."""
-
-_AnyRow = TypeVar("_AnyRow", Call, HttpAttempt)
-_ABOUT_DELIVERY = {"received_at", "ingest_id"}
-_of_call = attrgetter(*(n for n in Call.__dataclass_fields__ if n not in _ABOUT_DELIVERY))
-_of_attempt = attrgetter(*(n for n in HttpAttempt.__dataclass_fields__ if n not in _ABOUT_DELIVERY))
+_RETRY_SECONDS = 1.0
 
 
 class QueueFull(Unavailable):
-    """As many spans wait for the store as may."""
+    """As many spans wait for the disk as may."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
-    calls: Sequence[Call]
-    attempts: Sequence[HttpAttempt]
+    result: Normalised
     done: Future[None] = field(default_factory=Future[None])
 
     def __len__(self) -> int:
-        return len(self.calls) + len(self.attempts)
+        return len(self.result)
 
 
 class Pipeline:
-    """Rows in at `submit`, durable when its future is done."""
+    """Rows in at `submit`, durable when its future is done, in the store soon after."""
 
     def __init__(
         self, store: Store, settings: Receiver, *, counters: Counters | None = None
     ) -> None:
         self._store = store
         self._most = settings.queue_spans
+        self._segment_bytes = settings.segment_bytes
+        self._segment_seconds = settings.segment_seconds
+        self._segments = Segments(
+            settings.spool or _folder_beside(store),
+            most_bytes=settings.spool_bytes,
+            least_free_bytes=settings.min_free_bytes,
+        )
         self.counters = counters or Counters()
         self._queue: deque[_Submission] = deque()
-        self._waiting = 0  # spans in the queue and in the insert that runs
+        self._waiting = 0  # spans in the queue and in the write that runs
         self._closed = False
-        self._failing = False
+        self._refusing = ""
+        self._failing = ""
         self._ingest_id = 0
         self._changed = threading.Condition()
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._writer = threading.Thread(target=self._run, name="costspan-writer", daemon=True)
-        self._writer.start()
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_all, name="costspan-keeper", daemon=True)
+        self._drainer = threading.Thread(
+            target=self._drain_all, name="costspan-drainer", daemon=True
+        )
+        self._keeper.start()
+        self._drainer.start()
 
     @property
     def waiting(self) -> int:
-        """Return how many spans wait for the store."""
+        """Return how many spans wait for the disk."""
         return self._waiting
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return how far the store is behind what was acknowledged."""
+        return self._segments.backlog()
+
+    @property
+    def refusing(self) -> str:
+        """Return why no spans can be taken now; empty if they can."""
+        alive = self._keeper.is_alive() and self._drainer.is_alive()
+        return self._refusing if alive else "a thread of the collector has stopped"
+
+    @property
+    def behind(self) -> str:
+        """Return why the store takes nothing; empty if it does."""
+        return self._failing
 
     def next_ingest_id(self) -> int:
         """Return a number greater than all before, those of earlier processes included."""
@@ -79,13 +100,13 @@ class Pipeline:
             self._ingest_id = max(self._ingest_id + 1, time.time_ns())
             return self._ingest_id
 
-    def submit(self, calls: Sequence[Call], attempts: Sequence[HttpAttempt]) -> Future[None]:
+    def submit(self, result: Normalised) -> Future[None]:
         """Queue rows; the future is done once they are durable, or holds why they are not.
 
         Raises:
             Unavailable: the queue is full (`QueueFull`), or the pipeline is closing.
         """
-        submission = _Submission(calls, attempts)
+        submission = _Submission(result)
         submission.done.set_running_or_notify_cancel()  # a sender that left cannot undo it
         size = len(submission)
         with self._changed:
@@ -94,44 +115,62 @@ class Pipeline:
                 raise Unavailable(msg)
             # A request larger than the whole queue must still have its turn, alone.
             if self._waiting and self._waiting + size > self._most:
-                msg = f"{self._waiting} spans wait for the store; send the spans again later"
+                msg = f"{self._waiting} spans wait for the disk; send the spans again later"
                 raise QueueFull(msg)
+            if not size:
+                submission.done.set_result(None)
+                return submission.done
             self._waiting += size
             self._queue.append(submission)
             self._changed.notify_all()
         return submission.done
 
+    def settle(self, deadline_seconds: float = 30) -> bool:
+        """Wait until the store has all that was acknowledged; return whether it has."""
+        ends = time.monotonic() + deadline_seconds
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, deadline_seconds)
+            self._due.set()
+            return self._changed.wait_for(
+                lambda: not self._waiting and not self.backlog.bytes, ends - time.monotonic()
+            )
+
     def check(self) -> None:
         """Ask the store whether it answers.
 
         Raises:
-            CostspanError: rows cannot be written now; the message says why.
+            CostspanError: it does not; the message says why.
         """
-        if not self._writer.is_alive():
-            msg = "the writer has stopped"
-            raise Unavailable(msg)
         self._store.command("SELECT 1")
 
     def close(self, deadline_seconds: float = 10) -> None:
-        """Take no more, write what is queued, and stop; what is left then was never accepted."""
+        """Take no more, keep what is queued, store what can be, and stop.
+
+        Segments that are left are for the next process; requests that are left were never accepted.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._writer.join(deadline_seconds)
+        self._keeper.join(deadline_seconds)
+        self._stopping.set()
+        self._due.set()
+        self._drainer.join(deadline_seconds)
         with self._changed:
             left = list(self._queue)
             self._queue.clear()
         for submission in left:
             submission.done.set_exception(Unavailable("the collector stopped before it could"))
+        self._segments.close()
 
-    def _run(self) -> None:
+    def _keep_all(self) -> None:
         while group := self._next_group():
-            self._write(group)
+            self._keep(group)
             with self._changed:
                 self._waiting -= sum(map(len, group))
+                self._changed.notify_all()
 
     def _next_group(self) -> list[_Submission]:
-        """Wait for submissions and take as many as one insert may hold; none once closed."""
+        """Wait for submissions and take as many as one write may hold; none once closed."""
         group: list[_Submission] = []
         rows = 0
         with self._changed:
@@ -141,81 +180,151 @@ class Pipeline:
                 group.append(self._queue.popleft())
         return group
 
-    def _write(self, group: list[_Submission]) -> None:
-        calls = [call for submission in group for call in submission.calls]
-        attempts = [attempt for submission in group for attempt in submission.attempts]
+    def _keep(self, group: list[_Submission]) -> None:
         try:
-            self._insert("calls", calls)
-            self._insert("http_attempts", attempts)
+            size = self._segments.append(self._frame([each.result for each in group]))
         except Rejected as error:
             if len(group) > 1:  # one of them is at fault, the others shall not pay for it
                 for submission in group:
-                    self._write([submission])
+                    self._keep([submission])
                 return
-            self._failed(group, error)
-        except Unavailable as error:
-            self._failed(group, error)
-        except Exception as error:  # noqa: BLE001 - the writer must go on
-            _log.exception("an insert broke")
-            self._failed(group, Unavailable(f"the rows are not written: {type(error).__name__}"))
-        else:
-            if self._failing:
-                self._failing = False
-                _log.warning("the store takes rows again")
-            self._count("calls", calls)
-            self._count("http_attempts", attempts)
-            for submission in group:
-                submission.done.set_result(None)
-
-    def _insert(self, table: str, rows: Sequence[_AnyRow]) -> None:
-        for block in _blocks(rows):
-            started = time.perf_counter()
-            try:
-                self._store.insert(table, block, token=_token(table, block))
-            except CostspanError as error:
-                kind = type(error).__name__
-                self.counters.add("costspan_insert_failures_total", table=table, kind=kind)
-                raise
-            seconds = time.perf_counter() - started
-            self.counters.add("costspan_insert_seconds_sum", seconds, table=table)
-            self.counters.add("costspan_insert_seconds_count", table=table)
-
-    def _failed(self, group: list[_Submission], error: CostspanError) -> None:
-        if not self._failing:  # one line when it starts, the counters tell the rest
-            self._failing = True
             _log.error("%s", error)
+            group[0].done.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - the thread must go on
+            self._refuse(group, error)
+        else:
+            self._refusing = ""
+            for submission in group:
+                self._count(submission.result)
+                submission.done.set_result(None)
+            if size >= self._segment_bytes:
+                self._segments.seal()
+                self._due.set()
+
+    def _frame(self, results: Sequence[Normalised]) -> Frame:
+        counted: Counter[tuple[datetime, str, str, str]] = Counter()
+        for result in results:
+            hour = result.received_at.replace(minute=0, second=0, microsecond=0)
+            for fate, spans in result.fates.items():
+                counted[hour, *fate] += spans
+        tables: dict[str, Sequence[Row]] = {
+            "calls": [call for result in results for call in result.calls],
+            "http_attempts": [attempt for result in results for attempt in result.attempts],
+            "span_counts": [
+                SpanCount(hour=hour, service_name=service, fate=fate, reason=reason, spans=spans)
+                for (hour, service, fate, reason), spans in counted.items()
+            ],
+        }
+        return [
+            Part(table, len(rows), self._store.encode(table, rows))
+            for table, rows in tables.items()
+            if rows
+        ]
+
+    def _refuse(self, group: list[_Submission], error: Exception) -> None:
+        known = isinstance(error, Unavailable)
+        if not known:
+            _log.error("a write broke", exc_info=error)
+            error = Unavailable(f"the spans are not kept: {type(error).__name__}")
+        elif not self._refusing:  # one line when it starts, the counters tell the rest
+            _log.error("%s", error)
+        self._refusing = str(error)
         for submission in group:
             submission.done.set_exception(error)
 
-    def _count(self, table: str, rows: Sequence[_AnyRow]) -> None:
-        again = 0
-        for row in rows:
-            identity = row.trace_id + row.span_id
-            if identity in self._seen:
-                again += 1
+    def _count(self, result: Normalised) -> None:
+        add = self.counters.add
+        add("costspan_spans_received_total", len(result))
+        add("costspan_spans_accepted_total", len(result.calls), table="calls")
+        add("costspan_spans_accepted_total", len(result.attempts), table="http_attempts")
+        for reason, spans in Counter(refused.reason for refused in result.refused).items():
+            add("costspan_spans_refused_total", spans, reason=reason)
+        for reason, spans in result.passed_by.items():
+            add("costspan_spans_passed_by_total", spans, reason=reason)
+        for name, texts in result.truncated.items():
+            add("costspan_texts_truncated_total", texts, attribute=name)
+
+    def _drain_all(self) -> None:
+        while True:
+            self._due.wait(self._segment_seconds)
+            self._due.clear()
+            last = self._stopping.is_set()  # asked before: what is sealed then is all there is
+            if not self._failing:
+                self._segments.seal()
+            self._drain()
+            with self._changed:
+                self._changed.notify_all()
+            if last:
+                return
+            if self._failing:
+                self._stopping.wait(_RETRY_SECONDS)
+
+    def _drain(self) -> None:
+        while segment := self._segments.first():
+            try:
+                self._store_segment(segment)
+                self._segments.remove(segment)
+            except Exception as error:  # noqa: BLE001 - the thread must go on
+                if not self._failing:  # one line when it starts, the counters tell the rest
+                    _log.error("%s", error, exc_info=not isinstance(error, CostspanError))
+                self._failing = str(error) or type(error).__name__
+                return
+            if self._failing:
+                _log.warning("the store takes rows again")
+                self._failing = ""
+
+    def _store_segment(self, segment: Segment) -> None:
+        found = list(segment.read())
+        faults: Counter[str] = Counter()
+        tables: defaultdict[str, list[Part]] = defaultdict(list)
+        for item in found:
+            if not isinstance(item, Unreadable):
+                for part in item:
+                    tables[part.table].append(part)
+            elif item.torn:
+                faults["torn"] += 1
             else:
-                self._seen[identity] = None
-                if len(self._seen) > _REMEMBERED:
-                    self._seen.popitem(last=False)
-        self.counters.add("costspan_spans_redelivered_total", again, table=table)
-        self.counters.add("costspan_spans_accepted_total", len(rows) - again, table=table)
+                faults["corrupt"] += 1
+                path = self._segments.quarantine(segment, item)
+                _log.error("a part of a segment cannot be read; it is kept in %s", path)
+        for table, parts in tables.items():
+            faults["refused"] += self._insert(segment, table, parts)
+        self.counters.add("costspan_segments_stored_total")
+        for reason, number in faults.items():
+            self.counters.add("costspan_segment_faults_total", number, reason=reason)
+
+    def _insert(self, segment: Segment, table: str, parts: Sequence[Part]) -> int:
+        """Insert the rows of one table; return how many parts the store refused for good."""
+        try:
+            self._insert_blocks(table, parts, segment.name)
+        except Rejected:
+            refused = 0
+            for index, part in enumerate(parts):  # not all are at fault
+                try:
+                    self._insert_blocks(table, [part], f"{segment.name}.{index}")
+                except Rejected as error:
+                    refused += 1
+                    path = self._segments.quarantine(segment, [part])
+                    _log.error("%s; they are kept in %s", error, path)  # noqa: TRY400
+            return refused
+        return 0
+
+    def _insert_blocks(self, table: str, parts: Sequence[Part], token: str) -> None:
+        started = time.perf_counter()
+        try:
+            self._store.insert_blocks(table, b"".join(part.block for part in parts), token=token)
+        except CostspanError as error:
+            kind = type(error).__name__
+            self.counters.add("costspan_insert_failures_total", table=table, kind=kind)
+            raise
+        seconds = time.perf_counter() - started
+        self.counters.add("costspan_insert_seconds_sum", seconds, table=table)
+        self.counters.add("costspan_insert_seconds_count", table=table)
+        if table != "span_counts":
+            rows = sum(part.rows for part in parts)
+            self.counters.add("costspan_spans_stored_total", rows, table=table)
 
 
-def _blocks(rows: Sequence[_AnyRow]) -> Iterator[Sequence[_AnyRow]]:
-    """Yield `rows` in blocks that span few enough days."""
-    days = sorted({row.started_at.date() for row in rows})
-    if len(days) <= _DAYS_AT_ONCE:
-        yield rows
-        return
-    for first in range(0, len(days), _DAYS_AT_ONCE):
-        some = frozenset(days[first : first + _DAYS_AT_ONCE])
-        yield [row for row in rows if row.started_at.date() in some]
-
-
-def _token(table: str, rows: Sequence[_AnyRow]) -> str:
-    """Return a name for what the rows say, whenever they came: equal rows are written once."""
-    digest = hashlib.sha256(table.encode())
-    for row in rows:
-        values = _of_call(row) if isinstance(row, Call) else _of_attempt(row)
-        digest.update(repr(values).encode())
-    return digest.hexdigest()
+def _folder_beside(store: Store) -> Path:
+    kind, _, where = store.url.partition("://")
+    return Path(where, "spool") if kind == "chdb" else Path("costspan-spool")

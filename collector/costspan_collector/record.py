@@ -96,3 +96,15 @@ class HttpAttempt:
     duration_us: int = 0
     received_at: datetime
     ingest_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanCount:
+    """One row of `span_counts`: how many spans of a service, received in an hour, became what."""
+
+    hour: datetime
+    service_name: str
+    fate: str
+    """The table they were accepted into, or refused, or passed_by."""
+    reason: str
+    spans: int

@@ -7,12 +7,13 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from costspan.errors import Rejected
 from costspan.pricing import Book, default_book
 from costspan.pricing.overrides import load_overrides
+from costspan_collector.store.retention import Keep
 
 Group = TypeVar("Group", bound=BaseSettings)
 
@@ -42,7 +43,54 @@ class Receiver(BaseSettings):
     max_request_spans: int = Field(default=50_000, gt=0)
     """Of one request: a span may be two bytes on the wire, and costs far more to read."""
     queue_spans: int = Field(default=50_000, gt=0)
-    """Spans that may wait for the store before senders are asked to come back later."""
+    """Spans that may wait for the disk before senders are asked to come back later."""
+    spool: Path | None = None
+    """Where acknowledged spans wait for the store; beside the rows of the embedded engine if unset."""
+    spool_bytes: int = Field(default=2**30, gt=0)
+    """What may wait there before senders are asked to come back later."""
+    segment_bytes: int = Field(default=16 * 2**20, gt=0)
+    """Of one insert, about."""
+    segment_seconds: float = Field(default=1, gt=0)
+    """How long a span that was acknowledged may wait for others before it is inserted."""
+    min_free_bytes: int = Field(default=2**29, ge=0)
+    """Left free on the disk; more than the 256 MiB that the engine itself insists on."""
+    tokens: SecretStr = SecretStr("")
+    """Any of these, separated by commas, is asked of senders: `Authorization: Bearer TOKEN`."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """OTLP/gRPC's own is 4317; not served if unset."""
+
+
+class Upkeep(BaseSettings):
+    """How the rows are looked after, and who may read them from outside."""
+
+    model_config = SettingsConfigDict(env_prefix="COSTSPAN_STORE_", frozen=True)
+
+    rollup_seconds: float = Field(default=60, gt=0)
+    """How often the rollups are brought up to date. What is read is right in between, too."""
+    keep_identities_days: int | None = Field(default=None, ge=1)
+    """Users, customers, ids of requests and responses, HTTP attempts; for good if unset."""
+    keep_calls_days: int | None = Field(default=None, ge=1)
+    keep_rollups_days: int | None = Field(default=None, ge=1)
+    door_token: SecretStr = SecretStr("")
+    """The password of the read-only ClickHouse interface; not served if unset."""
+    door_host: str = "127.0.0.1"
+    door_port: int = Field(default=8123, ge=0, le=65535)
+
+    def keep(self) -> Keep:
+        """Return how long rows are kept.
+
+        Raises:
+            Rejected: calls would be kept longer than their sums.
+        """
+        if self.keep_rollups_days is not None and (
+            self.keep_calls_days is None or self.keep_calls_days > self.keep_rollups_days
+        ):
+            msg = (
+                "COSTSPAN_STORE_KEEP_ROLLUPS_DAYS is less than COSTSPAN_STORE_KEEP_CALLS_DAYS: "
+                "sums must be kept as long as the calls, or longer"
+            )
+            raise Rejected(msg)
+        return Keep(self.keep_identities_days, self.keep_calls_days, self.keep_rollups_days)
 
 
 class Pricing(BaseSettings):

@@ -4,11 +4,15 @@ import threading
 from collections import defaultdict
 
 _METRICS: dict[str, tuple[str, str]] = {
-    "costspan_requests_total": ("counter", "Requests to /v1/traces, by the status they got."),
-    "costspan_spans_accepted_total": ("counter", "Spans kept for the first time, by table."),
-    "costspan_spans_redelivered_total": (
+    "costspan_requests_total": ("counter", "Requests to the receiver, by the status they got."),
+    "costspan_requests_refused_total": ("counter", "Requests not read or kept, by reason."),
+    "costspan_spans_received_total": (
         "counter",
-        "Spans kept before, among the latest, and delivered again; they change no sum.",
+        "Spans of acknowledged requests: accepted, refused or passed by.",
+    ),
+    "costspan_spans_accepted_total": (
+        "counter",
+        "Spans that are durable, by table; those delivered again count again.",
     ),
     "costspan_spans_refused_total": ("counter", "Spans that can never be kept, by reason."),
     "costspan_spans_passed_by_total": ("counter", "Spans that are not ours to keep, by reason."),
@@ -16,6 +20,7 @@ _METRICS: dict[str, tuple[str, str]] = {
         "counter",
         "Spans not kept, whose sender was asked to come again, by reason.",
     ),
+    "costspan_spans_stored_total": ("counter", "Spans that the store took, by table."),
     "costspan_texts_truncated_total": (
         "counter",
         "Texts cut to their longest length, by attribute.",
@@ -23,7 +28,17 @@ _METRICS: dict[str, tuple[str, str]] = {
     "costspan_insert_seconds_sum": ("counter", "Time spent in inserts, by table."),
     "costspan_insert_seconds_count": ("counter", "Inserts made, by table."),
     "costspan_insert_failures_total": ("counter", "Inserts that failed, by table and kind."),
-    "costspan_queue_spans": ("gauge", "Spans waiting for the store."),
+    "costspan_segments_stored_total": ("counter", "Write-ahead segments that the store took."),
+    "costspan_segment_faults_total": (
+        "counter",
+        "Pieces of segments: a torn end was never acknowledged and is cut; what is corrupt, or "
+        "refused by the store, is in quarantine.",
+    ),
+    "costspan_queue_spans": ("gauge", "Spans waiting for the disk."),
+    "costspan_spool_segments": ("gauge", "Write-ahead segments waiting for the store."),
+    "costspan_spool_bytes": ("gauge", "Their bytes."),
+    "costspan_spool_oldest_seconds": ("gauge", "The age of the oldest."),
+    "costspan_spool_quarantined": ("gauge", "Files in quarantine; they wait for a person."),
 }
 
 

@@ -104,6 +104,7 @@ def spend_largest(store: Store, filters: Filters, *, by: str, measure: str, room
     """Return the values of a dimension with the most spend (`usd`) or `tokens`."""
     sql = _sql("spend_largest")
     found = filters.parameters() | {"by": by, "measure": measure, "room": room}
+    found["by_hour"] = _by_hour(by)
     return [row.value for row in store.select(sql, _Value, **found)]
 
 
@@ -120,6 +121,7 @@ def spend_by_dimension(
         _sql("spend_by_dimension"),
         Spend,
         **filters.parameters(),
+        by_hour=_by_hour(by, step_seconds),
         by=by,
         largest=list(largest),
         step_seconds=step_seconds,
@@ -228,11 +230,13 @@ class TracedCall:
     output_tokens: int | None
     reasoning_tokens: int | None
     cost_usd: Decimal | None
+    list_cost_usd: Decimal | None
     unpriced: bool
     cost_parts_usd: Mapping[str, Decimal]
     price_status: str
     price_book: str
     price_path: str
+    price_overrides: tuple[str, ...]
     received_at: datetime
 
     @property
@@ -264,6 +268,11 @@ class TracedAttempt:
 def trace_attempts(store: Store, trace_id: str) -> list[TracedAttempt]:
     """Return the HTTP attempts of a trace, in order of start."""
     return store.select(_sql("trace_attempts"), TracedAttempt, trace_id=trace_id)
+
+
+def _by_hour(by: str, step_seconds: int = 0) -> bool:
+    """Whether the sums of whole hours answer: they know no users and no shorter steps."""
+    return by != "user" and step_seconds % 3600 == 0
 
 
 def _sql(name: str) -> str:

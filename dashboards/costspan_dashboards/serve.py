@@ -74,7 +74,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         scheduler = BackgroundScheduler(timezone="UTC")
-        schedule.add_jobs(scheduler, store, settings.reconcile)
+        schedule.add_jobs(scheduler, store, settings.reconcile, book)
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
             alerts = alerts.model_copy(update={"dashboard_url": url})

@@ -67,6 +67,7 @@ class World:
     def settle(self) -> datetime:
         """Reconcile and evaluate now, since the scheduler's first runs saw no history; return when."""
         store, settings = self.serving.store, self.settings
+        self.serving.pipeline.settle()
         now = datetime.now(UTC)
         run_job(
             store,

@@ -480,6 +480,7 @@ def _document(
     models = {key.model for key in table.cells}
     rule = supplement["rule"]
     region = sorted(model for model in models if _matches(model, rule["region"]["models"]))
+    free_writes = sorted(model for model in models if _matches(model, rule["cache_writes"]["free"]))
     return {
         "book": {"name": supplement["book"]["name"], "currency": "usd"},
         "rows": _rows(table, supplement["review"]),
@@ -492,6 +493,7 @@ def _document(
                 "source": rule["long_context"]["source"],
             },
             "region": rule["region"] | {"models": region},
+            "cache_writes": rule["cache_writes"] | {"free": free_writes},
             "search_block": rule["search_block"],
             "free": rule["free"],
         },

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from contextvars import Token
+from contextvars import ContextVar, Token
 from functools import wraps
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -19,6 +19,7 @@ from opentelemetry import baggage, context
 from opentelemetry.context import Context
 
 from costspan import semconv
+from costspan.counters import count
 from costspan.settings import hashes_users
 
 MOST_CHARACTERS = 256
@@ -53,14 +54,16 @@ def attribute(
 
 
 class Attribution:
-    """What `attribute` returns: a context manager that is also a decorator."""
+    """What `attribute` returns: a context manager that is also a decorator.
+
+    One may be used many times, also by several threads and tasks at once.
+    """
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
-        self._tokens: list[Token[Context]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(context.attach(self._context()))
+        _entered.set((*_entered.get(), (self, context.attach(self._context()))))
 
     def __exit__(
         self,
@@ -68,10 +71,19 @@ class Attribution:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        context.detach(self._tokens.pop())
+        *outer, (last, token) = _entered.get() or ((None, None),)
+        if last is not self or token is None:  # left in another task than it was entered in
+            count("attribution_left_elsewhere")
+            return
+        _entered.set(tuple(outer))
+        context.detach(token)
 
     def __call__(self, function: _Function) -> _Function:
-        """Return `function` with its calls attributed; coroutine functions stay such."""
+        """Return `function` with its calls attributed; coroutine functions stay such.
+
+        Of a generator function only the call is, not what its caller runs it for: put a block
+        around that.
+        """
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -102,6 +114,12 @@ class Attribution:
             yield
         finally:
             context.detach(token)
+
+
+_entered: ContextVar[tuple[tuple[Attribution, Token[Context]], ...]] = ContextVar(
+    "costspan_attributions", default=()
+)
+"""The blocks this task or thread is in, outermost first."""
 
 
 def taken_out(inside: Context) -> tuple[dict[str, str], Context]:

@@ -162,12 +162,13 @@ class Gathered:
     def gather(self, event: object) -> None:
         """Take in one event, as a dict."""
         told = _object(event)
-        final = _object(told.get("response"))
-        if final.get("output"):
+        final = _object(told.get("response")) or told
+        choices = [_object(choice) for choice in _list(told.get("choices"))]
+        if final.get("output") or any("message" in choice for choice in choices):
             self._final = final
         elif told.get("type") == "response.output_text.delta":
             self._deltas.append(self._kept(told.get("delta")))
-        for choice in map(_object, _list(told.get("choices"))):
+        for choice in choices:
             self._add(choice)
 
     def body(self) -> Mapping[str, Any] | None:
@@ -250,4 +251,4 @@ def _plain(value: object) -> str:
     """Return a text as it is and anything else as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, default=str)
+    return "" if value is None else json.dumps(value, default=str, ensure_ascii=False)

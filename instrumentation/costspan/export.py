@@ -146,7 +146,7 @@ class _Batches(BatchSpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         if self._process != os.getpid():
             self._process = os.getpid()
-            _at_end_of_worker(self.shutdown)
+            at_end_of_worker(self.shutdown)
         if self._waiting() >= self._most:
             count("export_queue_full")
         else:
@@ -169,12 +169,15 @@ def _batches(exporter: SpanExporter) -> _Batches:
         return _Batches(exporter, *_DEFAULT_SIZES)
 
 
-def _at_end_of_worker(close: Callable[[], None]) -> None:
-    """Close at the end of a worker of `multiprocessing`, which runs no atexit handlers."""
+def at_end_of_worker(close: Callable[[], None], *, priority: int = 0) -> None:
+    """Close at the end of a worker of `multiprocessing`, which runs no atexit handlers.
+
+    A higher priority is closed earlier.
+    """
     process: Any = sys.modules.get("multiprocessing.process")
     util: Any = sys.modules.get("multiprocessing.util")
     if process is not None and util is not None and process.parent_process() is not None:
-        util.Finalize(None, close, exitpriority=0)
+        util.Finalize(None, close, exitpriority=priority)
 
 
 class _Counted(SpanExporter):

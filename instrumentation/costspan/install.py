@@ -33,7 +33,11 @@ class Installation:
 
     def flush(self, timeout_seconds: float = 10.0) -> bool:
         """Send the spans that wait; return whether that was done in time."""
-        return self._capture is None or self._capture.flush(timeout_seconds)
+        try:
+            return self._capture is None or self._capture.flush(timeout_seconds)
+        except Exception as error:  # noqa: BLE001
+            count("flush_failed", error)
+            return False
 
     def uninstall(self) -> None:
         """Stop capturing and put the SDK's own methods back."""
@@ -42,8 +46,11 @@ class Installation:
             if _current is self:
                 _current = None
             capture, self._capture = self._capture, None
-        if capture is not None:
-            capture.stop()
+        try:
+            if capture is not None:
+                capture.stop()
+        except Exception as error:  # noqa: BLE001
+            count("uninstall_failed", error)
 
 
 def install(

@@ -64,10 +64,13 @@ def whole(quantities: Mapping[str, Quantity]) -> Usage:
         cached_image_tokens=cached_image,
         is_decision=bool(counts["decision_input"]),
         metered=tuple(own.items()),
-        others=tuple(
-            OtherModel(*worker.split(_SEPARATOR, 1), whole(used)) for worker, used in others.items()
-        ),
+        others=tuple(_other(worker, used) for worker, used in others.items()),
     )
+
+
+def _other(worker: str, used: Mapping[str, Quantity]) -> OtherModel:
+    label, _, model = worker.partition(_SEPARATOR)
+    return OtherModel(label, model, whole(used))
 
 
 def part_of(name: str) -> str:

@@ -243,12 +243,19 @@ def _tools(
         model = next((t.get("model") for t in tools if t.get("type") == "image_generation"), None)
         if drawn and (drawn.input_tokens or drawn.output_tokens):
             others.append(OtherModel("image_tool", str(model or ""), drawn))
+    unmeasured = 0
     for item in (body, *output):
         if item.get("svg_usage"):
             vector = _mapping(item["svg_usage"], "svg_usage")
             if counted := _tokens(vector):
                 others.append(OtherModel("svg", str(vector.get("model") or ""), counted))
-    calls = ("web_search_preview" if preview else "web_search", searches), ("file_search", files)
+        elif item.get("type") == "image_generation_call" and used.get("image_gen") is None:
+            unmeasured += 1  # its tokens are told nowhere, so it has no price
+    calls = (
+        ("web_search_preview" if preview else "web_search", searches),
+        ("file_search", files),
+        ("image_tool_call", unmeasured),
+    )
     return tuple(call for call in calls if call[1]), tuple(others)
 
 

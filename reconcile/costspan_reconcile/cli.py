@@ -61,13 +61,14 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from costspan_collector.settings import read_settings
+    from costspan_collector.settings import Pricing, read_settings
     from costspan_reconcile.schedule import reconcile_now
     from costspan_reconcile.settings import Reconcile
 
     settings = read_settings(Reconcile)
     settings.key()
-    summary = reconcile_now(_open(), settings, datetime.now(UTC), days=args.days)
+    book = read_settings(Pricing).book()
+    summary = reconcile_now(_open(), settings, datetime.now(UTC), days=args.days, book=book)
     summary.fetched.check()
     if args.json:
         fetched = {**asdict(summary.fetched.kept), "notes": summary.fetched.notes}

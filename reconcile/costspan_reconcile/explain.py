@@ -134,8 +134,11 @@ def day_state(
     return (DayState.FINAL if settled and stable else DayState.PROVISIONAL), settled
 
 
-def book_price(item: LineItem, day: date, book: Book) -> Fraction | None:
-    """Return the list price in dollars of one unit of `item` on `day`, None where we know none."""
+def book_price(item: LineItem, day: date, book: Book, project: str = "") -> Fraction | None:
+    """Return the price in dollars of one unit of `item` on `day`, None where we know none.
+
+    It is the list price, or what was negotiated for the project.
+    """
     meter = {
         ("text", "input"): "input",
         ("text", "cached_input"): "cached_input",
@@ -151,12 +154,16 @@ def book_price(item: LineItem, day: date, book: Book) -> Fraction | None:
     name = book.canonical(f"{'ft:' if item.fine_tuned else ''}{item.name}")
     at = datetime.combine(day, time.min, UTC)
     rates = book.rates(name, item.tier, item.context, at) if name else None
-    if rates is None or meter not in rates.pico:
+    if name is None or rates is None or meter not in rates.pico:
         return None
     longer = rates.pico.get("cache_write_12h")
     if meter == "cache_write_30m" and longer not in {None, rates.pico[meter]}:
         return None  # the bill does not say how long the cache was kept
-    return rates.pico[meter] / PICO_PER_USD
+    pico = rates.pico[meter]
+    for override in book.overrides:  # the last one that fits holds
+        if override.covers({name}, item.tier, meter, project or None, at):
+            pico = override.rate(rates.pico[meter])
+    return pico / PICO_PER_USD
 
 
 def explain(line: Line, around: Surroundings, book: Book) -> Explained:
@@ -212,7 +219,7 @@ def _unit_price(line: Line, day: date, book: Book) -> Fraction | None:
     spans = line.spans
     if spans and spans.usd is not None and spans.priced_quantity:
         return spans.usd / spans.priced_quantity
-    return book_price(line.item, day, book)
+    return book_price(line.item, day, book, line.project)
 
 
 _Parts = tuple[Fraction | None, Fraction | None, Fraction | None, Fraction | None]

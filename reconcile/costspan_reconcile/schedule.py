@@ -9,6 +9,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from openai import OpenAI
 
 from costspan.errors import CostspanError, Rejected, Unavailable
+from costspan.pricing import Book
 from costspan_collector.jobs import run_job
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile import ledger
@@ -83,6 +84,7 @@ def reconcile_now(
     days: int | None = None,
     compared_days: int = 0,
     grouped_by: tuple[Dimension, ...] = BY_KEY,
+    book: Book | None = None,
 ) -> Summary:
     """Read the bill of the last `days` days, today included, and hold it against the spans.
 
@@ -98,7 +100,7 @@ def reconcile_now(
         fetched = _fetch(store, settings, now, count, grouped_by)
         tomorrow = now.date() + timedelta(days=1)
         since = tomorrow - timedelta(days=max(count, compared_days))
-        return Summary(fetched, reconcile_days(store, since, tomorrow, now))
+        return Summary(fetched, reconcile_days(store, since, tomorrow, now, book))
 
 
 def fetch_now(store: Store, settings: Reconcile, now: datetime, *, days: int) -> Fetched:
@@ -146,7 +148,9 @@ def _refresh_keys(store: Store, client: OpenAI, bill: Bill) -> list[str]:
     return []
 
 
-def add_jobs(scheduler: BaseScheduler, store: Store, settings: Reconcile) -> None:
+def add_jobs(
+    scheduler: BaseScheduler, store: Store, settings: Reconcile, book: Book | None = None
+) -> None:
     """Have the scheduler reconcile at once and then by the clock.
 
     Without an admin key it says so once, and the rest of the product runs.
@@ -157,7 +161,7 @@ def add_jobs(scheduler: BaseScheduler, store: Store, settings: Reconcile) -> Non
     except Rejected as error:
         scheduler.add_job(run_job, args=[store, JOB, _fail(error)], next_run_time=first, id=JOB)
         return
-    cadence = _Cadence(store, settings)
+    cadence = _Cadence(store, settings, book)
     scheduler.add_job(
         run_job,
         "interval",
@@ -186,7 +190,8 @@ class _Earliest:
 class _Cadence:
     """Decides how far each run looks back, and remembers how the organization may be asked."""
 
-    def __init__(self, store: Store, settings: Reconcile) -> None:
+    def __init__(self, store: Store, settings: Reconcile, book: Book | None = None) -> None:
+        self._book = book
         self._store = store
         self._settings = settings
         self._grouped_by: tuple[Dimension, ...] = BY_KEY
@@ -205,6 +210,7 @@ class _Cadence:
             days=days,
             compared_days=self._compared_days(now),
             grouped_by=self._grouped_by,
+            book=self._book,
         )
         self._last_run_at = now
         self._grouped_by = summary.fetched.grouped_by

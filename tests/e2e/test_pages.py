@@ -65,10 +65,10 @@ def page(browser_page: Page, url: str) -> Iterator[Page]:
     expect(browser_page.get_by_test_id("stException")).to_have_count(0)
 
 
-def accepted(url: str) -> int:
-    """Return how many calls the collector has taken."""
+def stored(url: str) -> int:
+    """Return how many calls the store has taken."""
     text = httpx2.get(f"{url}/metrics").text
-    found = re.findall(r'^costspan_spans_accepted_total\{table="calls"\} (\d+)', text, re.MULTILINE)
+    found = re.findall(r'^costspan_spans_stored_total\{table="calls"\} (\d+)', text, re.MULTILINE)
     return int(found[0])
 
 
@@ -83,11 +83,11 @@ def dollars(text: str) -> Decimal:
 
 
 def test_home_counts_the_calls_that_arrived_and_the_open_alerts(page: Page, url: str) -> None:
-    before = accepted(url)
+    before = stored(url)
     page.goto(f"{url}/?range=last+30+days")
     expect(page.get_by_text("2 open alerts")).to_be_visible()
     shown = int(figure(page, "Calls in this range").replace(",", ""))
-    assert before <= shown <= accepted(url)
+    assert before <= shown <= stored(url)
     assert shown > 15_000
     assert dollars(figure(page, "Spend in this range")) > 100
 

@@ -1,15 +1,23 @@
+"""Once acknowledged, a call is there once: through repeats, re-splits and kills."""
+
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
+HEADERS = {"content-type": "application/x-protobuf"}
 SUMS = """
 SELECT count() AS calls, sum(cost_usd) AS cost_usd, sum(input_tokens) AS input_tokens
 FROM calls FINAL
@@ -27,51 +35,143 @@ def test_a_call_sent_twice_counts_once(collector: Any, wire: Any) -> None:
     request = wire.request(*(wire.span(number) for number in range(100)))
     for _ in range(3):
         assert collector.post(request).status_code == 200
+    assert collector.pipeline.settle()
     assert collector.store.select(SUMS, Sums) == [Sums(100, Decimal("0.021"), 100_000)]
-    assert collector.total("spans_accepted_total") == 100
-    assert collector.total("spans_redelivered_total") == 200
+    assert collector.total("spans_accepted_total") == 300
+    assert collector.total("spans_stored_total") == 300
 
 
-def test_calls_that_come_again_in_other_batches_at_once_count_once(
+def test_every_batch_sent_twice_shuffled_and_split_anew_gives_the_same_sums(
     collector: Any, wire: Any
 ) -> None:
-    spans = [wire.span(number) for number in range(200)]
-    requests = [wire.request(*spans[n % 7 :: 2 + n % 5]) for n in range(20)]
-    requests += [wire.request(*spans[:100]), wire.request(*spans[100:])]
+    dice = random.Random(5)
+    spans = [wire.span(number) for number in range(1000)]
+    requests: list[Any] = []
+    for _ in range(2):
+        dice.shuffle(spans)
+        rest = list(spans)
+        while rest:
+            size = dice.randrange(1, 60)
+            requests.append(wire.request(*rest[:size]))
+            del rest[:size]
+    requests += requests[::3]
+    dice.shuffle(requests)
     with ThreadPoolExecutor(8) as pool:
         statuses = {sent.status_code for sent in pool.map(collector.post, requests)}
     assert statuses == {200}
-    assert collector.store.select(SUMS, Sums) == [Sums(200, Decimal("0.042"), 200_000)]
-    assert collector.total("spans_accepted_total") == 200
+    assert collector.pipeline.settle()
+    assert collector.store.select(SUMS, Sums) == [Sums(1000, Decimal("0.21"), 1_000_000)]
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, wire: Any) -> None:
+@dataclass
+class Senders:
+    """Apps that send spans, two at a time and never the same twice, until they are told to stop."""
+
+    wire: Any
+    numbers: Iterator[int]
+    acknowledged: list[int] = field(default_factory=list[int])
+    stopped: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, url: str) -> None:
+        with httpx2.Client(headers=HEADERS) as client:
+            while not self.stopped.is_set():
+                with self.lock:
+                    sent = [next(self.numbers), next(self.numbers)]
+                body = self.wire.request(*map(self.wire.span, sent)).SerializeToString()
+                try:
+                    answer = client.post(url, content=body)
+                except httpx2.TransportError:
+                    continue
+                if answer.status_code == 200:
+                    with self.lock:
+                        self.acknowledged += sent
+
+
+class Killed:
+    """A collector in a process of its own, on a directory that outlives it."""
+
+    def __init__(self, data: Path) -> None:
+        environment = {
+            **os.environ,
+            "COSTSPAN_CLICKHOUSE_URL": f"chdb://{data}",
+            "COSTSPAN_RECEIVER_SEGMENT_SECONDS": "0.05",
+        }
+        command = [sys.executable, "-m", "costspan", "collector", "--port", "0", "--json"]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout
+        self.url = json.loads(self.process.stdout.readline())["traces"]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+FOUND = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from costspan_collector.pipeline import Pipeline
+from costspan_collector.settings import Receiver
+from costspan_collector.store import connect
+
+@dataclass
+class Found:
+    number: int
+    versions: int
+
+store = connect(sys.argv[1])
+pipeline = Pipeline(store, Receiver())
+assert pipeline.settle()
+assert pipeline.backlog.quarantined == 0
+pipeline.close()
+for row in store.select(
+    "SELECT reinterpretAsUInt64(reverse(toString(span_id))) - 1 AS number, count() AS versions "
+    "FROM calls GROUP BY span_id", Found):
+    print(row.number, row.versions)
+"""
+
+
+def kill_often(tmp_path: Path, wire: Any, kills: int, dice: random.Random) -> None:
     data = tmp_path / "data"
-    acknowledged = 0
-    headers = {"content-type": "application/x-protobuf"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "costspan", "collector", "--port", "0", "--json"],
-        env={**os.environ, "COSTSPAN_CLICKHOUSE_URL": f"chdb://{data}"},
-        stdout=subprocess.PIPE,
-        text=True,
+    senders = Senders(wire, iter(range(10**9)))
+    for _ in range(kills):
+        collector = Killed(data)
+        senders.stopped.clear()
+        with ThreadPoolExecutor(4) as pool:
+            sending = [pool.submit(senders.send, collector.url) for _ in range(4)]
+            threading.Event().wait(dice.uniform(0.05, 0.8))
+            collector.kill()
+            senders.stopped.set()
+            for each in sending:
+                each.result()
+    listed = subprocess.run(
+        [sys.executable, "-c", FOUND, f"chdb://{data}"], capture_output=True, text=True, check=True
     )
-    with process:
-        try:
-            assert process.stdout
-            url = json.loads(process.stdout.readline())["traces"]
-            for number in range(15):
-                body = wire.request(wire.span(2 * number), wire.span(2 * number + 1))
-                sent = httpx2.post(url, content=body.SerializeToString(), headers=headers)
-                acknowledged += 2 if sent.status_code == 200 else 0
-        finally:
-            process.kill()
-    code = (
-        "import sys\nfrom costspan_collector.store import connect\n"
-        "from costspan_collector.record import Call\n"
-        "print(len(connect(sys.argv[1]).select('SELECT * FROM calls FINAL', Call)))"
-    )
-    count = subprocess.run(
-        [sys.executable, "-c", code, f"chdb://{data}"], capture_output=True, text=True, check=True
-    )
-    assert acknowledged == 30
-    assert int(count.stdout) == acknowledged
+    found = dict(map(int, line.split()) for line in listed.stdout.splitlines())
+    print(f"{kills} kills, {len(senders.acknowledged)} acknowledged, {len(found)} stored")
+    assert len(senders.acknowledged) > kills
+    assert set(senders.acknowledged) <= found.keys()
+    # No sender repeated one and each segment went in once: not even FINAL is needed.
+    assert set(found.values()) == {1}
+
+
+@pytest.fixture
+def now_wire(wire: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Spans of now, for a collector whose clock is right."""
+    monkeypatch.setattr(type(wire), "now", datetime.now(UTC).replace(microsecond=0))
+    return wire
+
+
+def test_what_was_acknowledged_survives_kills_at_random_moments(
+    tmp_path: Path, now_wire: Any
+) -> None:
+    kill_often(tmp_path, now_wire, 3, random.Random(3))
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_survives_fifty_kills(tmp_path: Path, now_wire: Any) -> None:
+    kill_often(tmp_path, now_wire, 50, random.Random(50))

@@ -425,6 +425,25 @@ def test_a_link_opens_a_call_with_its_attempts_and_the_other_calls_of_its_trace(
     assert "No price" not in said(app)
 
 
+def test_a_call_at_a_negotiated_price_shows_the_list_price_beside_it(
+    page: Open, store: Store
+) -> None:
+    listed = SPEND * 2
+    store.insert("calls", [call(1, list_cost_usd=listed, price_overrides=("acme-2026",)), call(2)])
+    app = page("calls", trace=call(1).trace_id.hex())
+    assert dict(zip(table(app, 1)["part"], table(app, 1)["USD"], strict=True)) == {
+        "input": "0.004",
+        "output": "0.006000000003",
+        "total": "0.010000000003",
+        "at list price": "0.020000000006",
+    }
+    assert "estimated at negotiated price" in said(app)
+    assert r"Negotiated: acme\-2026" in said(app)
+    plain_call = page("calls", trace=call(2).trace_id.hex())
+    assert "at list price" not in table(plain_call, 1)["part"]
+    assert "Negotiated" not in said(plain_call)
+
+
 @pytest.mark.parametrize(
     ("trace", "words"),
     [("nonsense' OR 1", "32 hex digits"), ("ab" * 16, "No call of trace")],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,13 +137,13 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture
-def received(store: Store) -> Iterator[str]:
+def received(store: Store, tmp_path: Path) -> Iterator[tuple[str, Pipeline]]:
     """A receiver whose clock is right, since the apps' clocks are."""
-    settings = Receiver(port=0)
+    settings = Receiver(port=0, spool=tmp_path / "spool", segment_seconds=0.05)
     pipeline = Pipeline(store, settings)
     app = Starlette(routes=[*routes(pipeline, settings, now=lambda: datetime.now(UTC))])
     with listen(settings) as listener, running(app, listener) as url:
-        yield url
+        yield url, pipeline
     pipeline.close()
 
 
@@ -185,12 +186,14 @@ class Status:
 
 
 def test_two_processes_that_read_the_same_work_make_one_row_of_it(
-    api: str, received: str, store: Store
+    api: str, received: tuple[str, Pipeline], store: Store
 ) -> None:
+    url, pipeline = received
     size = len(str(ANSWERS["GET /v1/files/file-1/content"]))
     for arguments in ((), ("submit",)):
-        done = run(api, received, *arguments)
+        done = run(api, url, *arguments)
         assert (done.stdout, done.stderr) == (f"{size}\n", "")
+    assert pipeline.settle()
     found = store.select(
         """
         SELECT api_type, response_tier AS tier, team, count() AS calls,

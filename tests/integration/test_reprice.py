@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from costspan import semconv
@@ -128,7 +128,8 @@ def golden_spans(data: Path, wire: Any) -> Iterator[tuple[str, Any]]:
     """Yield the golden cases that are calls, each as the span that capture makes of it."""
     cases = json.loads((data / "pricing" / "golden_dev.json").read_text())["cases"]
     for number, case in enumerate(cases):
-        body, request = case["response"] or {}, case.get("request") or {}
+        body: dict[str, Any] = case["response"] or {}
+        request: dict[str, Any] = case.get("request") or {}
         if case["meters"] and "usage" not in body:
             continue  # a fee beside the calls
         answer = Answer()
@@ -189,32 +190,44 @@ def test_the_engine_prices_every_golden_case_as_python_does(
         assert now.price_status == row.price_status
 
 
-COUNTS = st.integers(1, 400_000)
+OFFERS = [
+    (model, tier, tuple(sorted(found.pico)))
+    for model, tier, context in sorted(LIST.rows)
+    if context == "short" and (found := LIST.rates(model, tier, context, AT))
+]
+TIERS = {"standard": "default"}
 SECONDS = st.decimals(Decimal("0.0001"), 10_000, places=15).map(Fraction)
-QUANTITIES = st.fixed_dictionaries(
-    {},
-    optional={
-        **dict.fromkeys(
-            ("input", "cached_input", "cache_write_30m", "cache_write_12h", "output"), COUNTS
-        ),
-        **dict.fromkeys(("audio_input", "cached_audio_input", "audio_output"), COUNTS),
-        "image_tool/gpt-image-2/image_output": COUNTS,
-        "image_tool/gpt-image-1.5/input": COUNTS,
-        "svg/gpt-5.4/input": COUNTS,
-        "web_search": st.integers(1, 40),
-        "file_search": st.integers(1, 40),
-        "audio_seconds": SECONDS,
-    },
-)
-NAMES = sorted(LIST.names)
-CALLS = st.tuples(
-    QUANTITIES,
-    st.sampled_from([*NAMES, "gpt-4o-mini", "gpt-5.4", "a-model-nobody-knows"]),
-    st.sampled_from(["", "default", "flex", "priority", "batch", "scale", "ultrafast"]),
-    st.sampled_from(["api.openai.com", "eu.api.openai.com"]),
-    st.sampled_from(["", "proj_1", "proj_2"]),
-    st.integers(0, 400),
-)
+COUNTS = st.integers(1, 400_000)
+OTHERS = {
+    "web_search": st.integers(1, 40),
+    "file_search": st.integers(1, 40),
+    "image_tool/gpt-image-2/image_output": COUNTS,
+    "image_tool/gpt-image-1.5/input": COUNTS,
+    "svg/gpt-5.4/input": COUNTS,
+}
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a call of some model and tier, mostly of meters that have a price there."""
+    model, tier, meters = draw(st.sampled_from(OFFERS))
+    measures = {meter: SECONDS if "seconds" in meter else COUNTS for meter in meters}
+    used = draw(st.fixed_dictionaries({}, optional=measures))
+    if draw(st.integers(0, 3)) == 0:
+        used |= draw(st.fixed_dictionaries({}, optional=OTHERS))
+    tokens = whole(used)
+    return {
+        "started_at": AT - timedelta(days=draw(st.sampled_from([0, 0, 0, 40, 400]))),
+        "response_model": draw(st.sampled_from([model] * 9 + ["a-model-nobody-knows"])),
+        "response_tier": draw(st.sampled_from([TIERS.get(tier, tier)] * 9 + ["scale"])),
+        "server_address": draw(st.sampled_from(["api.openai.com", "eu.api.openai.com"])),
+        "project": draw(st.sampled_from(["", "proj_1", "proj_2"])),
+        "quantities": {meter: Decimal(exact(amount)) for meter, amount in used.items()},
+        "input_tokens": tokens.input_tokens,
+        "output_tokens": tokens.output_tokens,
+    }
+
+
 PERCENT = st.decimals(0, 100, places=9).map(lambda percent: f'percent_off = "{percent}"')
 AMOUNT = st.tuples(st.decimals(0, 50, places=11), st.integers(1, 10**7)).map(
     lambda rate: f'amount = "{rate[0]}"\nper = {rate[1]}'
@@ -225,41 +238,39 @@ MATCH = st.sampled_from(
 
 
 @given(
-    st.lists(CALLS, min_size=30, max_size=60),
+    st.lists(calls(), min_size=80, max_size=120),
     st.lists(st.tuples(MATCH, PERCENT | AMOUNT), max_size=3),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # to shrink takes minutes, the engine being real
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_any_quantities_at_any_rates_cost_the_same_in_the_engine(
-    engine_calls: Store, drawn: list[Any], rules: list[tuple[str, str]]
+    same_store: Store, drawn: list[dict[str, Any]], rules: list[tuple[str, str]]
 ) -> None:
-    store = engine_calls
     text = "\n".join(
         f'[[override]]\nname = "rule {number}"\nmatch = {{ {match} }}\n{rate}\n'
         for number, (match, rate) in enumerate(rules)
     )
     book = LIST.contracted(read_overrides(text))
-    rows = [
-        call(
-            number,
-            started_at=AT - timedelta(days=days),
-            response_model=model,
-            response_tier=tier,
-            server_address=host,
-            project=project,
-            quantities={name: Decimal(exact(used)) for name, used in quantities.items()},
-            input_tokens=whole(quantities).input_tokens,
-            **UNKNOWN,
-        )
-        for number, (quantities, model, tier, host, project, days) in enumerate(drawn, start=1)
-    ]
-    store.command("TRUNCATE TABLE calls")
-    store.insert("calls", rows)
-    previewed = Repricing(store, "test").preview(EVER, book)
-    applied = Repricing(store, "test").apply(EVER, book)
-    assert applied.differences == previewed.differences
-    now = stored(store)
-    assert len(now) == len(rows)
+    same_store.command("TRUNCATE TABLE calls")
+    same_store.insert("calls", [call(n, **{**UNKNOWN, **row}) for n, row in enumerate(drawn)])
+    repricing = Repricing(same_store, "test")
+    previewed = repricing.preview(EVER, book)
+    assert repricing.apply(EVER, book).differences == previewed.differences
+    now = stored(same_store)
+    assert len(now) == len(drawn)
     assert [by_engine(row) for row in now] == [by_python(row, book) for row in now]
+    assert sum(row.cost_usd is not None for row in now) > len(now) / 3
+
+
+@pytest.fixture
+def same_store(store: Store) -> Store:
+    """The store, the same for every example."""
+    return store
 
 
 UNKNOWN: dict[str, Any] = {
@@ -269,11 +280,6 @@ UNKNOWN: dict[str, Any] = {
     "price_status": "unknown_model",
     "price_path": "",
 }
-
-
-@pytest.fixture
-def engine_calls(store: Store) -> Store:
-    return store
 
 
 def test_the_month_before_and_the_difference_make_the_month_after(
@@ -301,7 +307,7 @@ def test_a_preview_changes_nothing_and_says_what_applying_does(
     by_day: dict[tuple[date, str, str], Difference] = {
         (row.day, row.model, row.team): row for row in previewed.differences
     }
-    assert len(by_day) == 3 * 2 - 2 + 0 or len(by_day) >= 3
+    assert len(by_day) == len(previewed.differences) == 4
     assert {row.team for row in previewed.differences} == {"team-0", "team-1"}
 
 
@@ -419,8 +425,7 @@ def test_a_run_that_was_cut_off_can_be_taken_back(store: Store, repricing: Repri
 def test_a_book_that_learns_a_model_prices_the_calls_that_had_none(
     store: Store, repricing: Repricing
 ) -> None:
-    document = json.loads(json.dumps(BOOK_OF_ONE))
-    learned = read_book(json.dumps(document))
+    learned = read_book(json.dumps(BOOK_OF_ONE))
     store.insert("calls", [call(1, response_model="gpt-9", **UNKNOWN), call(2)])
     outcome = repricing.apply(MONTH, learned)
     total = totals(outcome.differences)
@@ -469,20 +474,14 @@ def test_what_no_book_has_the_last_word_on_stays_and_is_counted(
         call(2, quantities={}),
         call(3, price_status="invalid_usage", cost_usd=None, list_cost_usd=None),
         call(4, price_status="not_billed", cost_usd=None, cost_parts_usd={}),
+        call(6, price_status="estimated", cost_usd=None, cost_parts_usd={}, quantities={}),
         call(5, price_status="", cost_usd=None, price_book="", status="error"),
     ]
     store.insert("calls", kept)
     before = stored(store)
     total = totals(repricing.apply(MONTH, CONTRACT).differences)
-    assert (total.calls, total.changed_calls, total.untouched_calls) == (5, 0, 2)
+    assert (total.calls, total.changed_calls, total.untouched_calls) == (6, 0, 2)
     assert stored(store) == before
-
-
-def test_an_estimate_stays_marked_as_one(store: Store, repricing: Repricing) -> None:
-    store.insert("calls", [call(1, price_status="estimated")])
-    repricing.apply(MONTH, CONTRACT)
-    (row,) = stored(store)
-    assert (row.price_status, row.price_book) == ("estimated", CONTRACT.version)
 
 
 def test_only_the_named_models_are_priced_again(store: Store, repricing: Repricing) -> None:
@@ -602,7 +601,9 @@ def test_the_command_says_what_is_missing(
 
 def test_quantities_survive_the_way_through_a_span(data: Path, wire: Any) -> None:
     cases = json.loads((data / "pricing" / "golden_dev.json").read_text())["cases"]
-    bodies = {case["id"]: (case["response"] or {}, case.get("request") or {}) for case in cases}
+    bodies: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        case["id"]: (case["response"] or {}, case.get("request") or {}) for case in cases
+    }
     for name, span in golden_spans(data, wire):
         (row,) = normalise(wire.request(span), received_at=wire.now, ingest_id=1).calls
         if row.price_status in {"invalid_usage", "missing_usage"}:

@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -22,7 +23,7 @@ from costspan_collector.store import Store
 
 MOST = Receiver().max_request_spans
 
-ON_THE_ENGINE = settings(
+ON_THE_ENGINE = hypothesis_settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -30,8 +31,8 @@ ON_THE_ENGINE = settings(
 
 
 @pytest.fixture
-def pipeline(store: Store) -> Iterator[Pipeline]:
-    pipeline = Pipeline(store, Receiver())
+def pipeline(store: Store, settings: Receiver) -> Iterator[Pipeline]:
+    pipeline = Pipeline(store, settings)
     yield pipeline
     pipeline.close()
 
@@ -71,7 +72,8 @@ def test_any_order_repetition_and_split_gives_the_same_rows(
             wire.request(*spans), received_at=wire.now, ingest_id=pipeline.next_ingest_id()
         )
         assert len(result.calls) == len(batch)
-        pipeline.submit(result.calls, result.attempts).result(20)
+        pipeline.submit(result).result(20)
+    assert pipeline.settle()
     calls = store.select("SELECT * FROM calls FINAL ORDER BY span_id", Call)
     assert [call.cost_usd for call in calls] == [from_pico(cost) for cost in costs]
     assert sum((call.cost_usd or Decimal(0) for call in calls), Decimal(0)) == from_pico(sum(costs))
@@ -124,7 +126,9 @@ def test_every_span_is_kept_refused_or_passed_by_and_what_passes_can_be_stored(
     )
     kept = len(result.calls) + len(result.attempts)
     assert kept + len(result.refused) + result.passed_by.total() == len(spans)
-    pipeline.submit(result.calls, result.attempts).result(20)
+    pipeline.submit(result).result(20)
+    assert pipeline.settle()
+    assert pipeline.backlog.quarantined == 0
 
 
 @given(st.binary(max_size=200))
@@ -162,6 +166,7 @@ def test_any_json_is_a_request_or_refused(document: object) -> None:
 def test_json_ids_are_hex_and_times_are_whole(trace: bytes, span: bytes, start: int) -> None:
     document = {"traceId": trace.hex(), "spanId": span.hex(), "startTimeUnixNano": str(start)}
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [document]}]}]}
-    request = otlp.decode(json.dumps(body).encode(), otlp.JSON, most_spans=MOST)
+    request, unreadable = otlp.decode(json.dumps(body).encode(), otlp.JSON, most_spans=MOST)
+    assert unreadable == []
     read = request.resource_spans[0].scope_spans[0].spans[0]
     assert read == Span(trace_id=trace, span_id=span, start_time_unix_nano=start)

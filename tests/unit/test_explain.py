@@ -6,6 +6,7 @@ import pytest
 
 from costspan.errors import Rejected
 from costspan.pricing import default_book
+from costspan.pricing.overrides import read_overrides
 from costspan_reconcile.amounts import dollars, kept, read_amount
 from costspan_reconcile.explain import (
     Class,
@@ -140,6 +141,18 @@ def test_a_day_takes_review_only_beyond_a_dollar_and_a_percent() -> None:
 def test_the_book_prices_what_it_lists_and_nothing_else(text: str, per_million: str | None) -> None:
     price = book_price(read_line_item(text), DAY, default_book())
     assert price == (None if per_million is None else Fraction(per_million) / 1_000_000)
+
+
+def test_a_price_that_was_negotiated_for_a_project_is_the_unit_price_of_its_lines() -> None:
+    text = """
+    [[override]]
+    name = "acme"
+    match = { model = "gpt-4o-mini*", meter = "input", project = "proj_a" }
+    percent_off = "10"
+    """
+    book, item = default_book().contracted(read_overrides(text)), read_line_item(MINI)
+    assert book_price(item, DAY, book, "proj_a") == Fraction("0.135") / 1_000_000
+    assert book_price(item, DAY, book, "proj_b") == Fraction("0.15") / 1_000_000
 
 
 END = datetime(2026, 11, 19, tzinfo=UTC)

@@ -8,6 +8,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from costspan.pricing import default_book
+from costspan.pricing.overrides import read_overrides
 from costspan_collector.attributes import LONGEST_TEXT, Reason
 from costspan_collector.normalise import Normalised, normalise
 from costspan_collector.record import NO_PARENT, Call, HttpAttempt
@@ -94,7 +95,14 @@ def test_a_call_of_the_shim_fills_every_column(wire: Any) -> None:
         cache_write_tokens=5,
         output_tokens=100,
         reasoning_tokens=30,
+        quantities={
+            "input": Decimal(595),
+            "cached_input": Decimal(400),
+            "cache_write_30m": Decimal(5),
+            "output": Decimal(100),
+        },
         cost_usd=Decimal("0.00021"),
+        list_cost_usd=Decimal("0.00021"),
         cost_parts_usd={"input": Decimal("0.00015"), "output": Decimal("0.00006")},
         price_status="priced",
         price_book="book-1",
@@ -142,7 +150,13 @@ def test_spans_of_others_are_passed_by_and_counted(wire: Any) -> None:
         wire.plain_span(2, {}, trace_id=b""),
         wire.span(3, **{"gen_ai.operation.name": "invoke_agent"}),
     )
-    assert result == Normalised(passed_by=Counter(not_genai=2, around_calls=1))
+    assert result == Normalised(
+        wire.now,
+        passed_by=Counter(not_genai=2, around_calls=1),
+        fates=Counter(
+            {("shop", "passed_by", "not_genai"): 2, ("shop", "passed_by", "around_calls"): 1}
+        ),
+    )
 
 
 def test_what_was_not_reported_is_unknown_and_not_zero(wire: Any) -> None:
@@ -214,6 +228,9 @@ def test_long_texts_are_cut_and_counted(wire: Any) -> None:
         ({"costspan.cost.usd": "0.00022"}, Reason.BAD_COST, "sum to 210000000 pico-USD"),
         ({"costspan.cost.part.input": "1"}, Reason.WRONG_TYPE, "cost.part.input"),
         ({"costspan.cost.part.IN PUT": 1}, Reason.BAD_COST, "is no meter"),
+        ({"costspan.usage.web_search": -1}, Reason.BAD_USAGE, "is not a quantity"),
+        ({"costspan.usage.audio_seconds": "1e3"}, Reason.BAD_USAGE, "is not a quantity"),
+        ({"costspan.usage.Web Search": 1}, Reason.BAD_USAGE, "is no meter"),
     ],
 )
 def test_a_bad_span_is_refused_with_what_is_wrong_and_where(
@@ -303,6 +320,76 @@ def test_what_cannot_be_priced_has_no_cost_and_says_why(
     tokens = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
     call = read_call(wire, wire.span(1, *OTHERS, **{**tokens, **changes}))
     assert (call.cost_usd, call.cost_parts_usd, call.price_status) == (None, {}, status)
+
+
+NEGOTIATED = default_book().contracted(
+    read_overrides('[[override]]\nname = "acme"\nmatch = { model = "gpt-4o*" }\npercent_off = "10"')
+)
+
+
+@pytest.mark.parametrize("without", [(), OTHERS], ids=["priced by the shim", "tokens only"])
+def test_a_negotiated_price_is_the_cost_and_the_list_price_stays_beside_it(
+    wire: Any, without: tuple[str, ...]
+) -> None:
+    tokens = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
+    span = wire.span(1, *without, **tokens)
+    result = normalise(wire.request(span), received_at=wire.now, ingest_id=1, book=NEGOTIATED)
+    (call,) = result.calls
+    assert (call.cost_usd, call.list_cost_usd) == (Decimal("0.000189"), Decimal("0.00021"))
+    assert call.cost_parts_usd == {"input": Decimal("0.000135"), "output": Decimal("0.000054")}
+    assert (call.price_overrides, call.price_book) == (("acme",), NEGOTIATED.version)
+
+
+def test_a_call_that_no_negotiated_price_holds_for_is_as_it_came(wire: Any) -> None:
+    span = wire.span(1, **{"gen_ai.response.model": "gpt-5.4", "costspan.price.book": "book-1"})
+    result = normalise(wire.request(span), received_at=wire.now, ingest_id=7, book=NEGOTIATED)
+    assert result.calls == [read_call(wire, span)]
+    assert result.calls[0].price_book == "book-1"
+
+
+def test_quantities_that_have_no_opentelemetry_name_are_kept_exactly(wire: Any) -> None:
+    span = wire.span(
+        1,
+        *OTHERS[3:],
+        **{
+            "costspan.price.status": "unknown_model",
+            "gen_ai.usage.cache_creation.input_tokens": 30,
+            "costspan.usage.cache_write_12h": 20,
+            "costspan.usage.audio_seconds": "8.470000267028809",
+            "costspan.usage.web_search": 3,
+            "costspan.usage.image_tool/gpt-image-2/image_output": 272,
+            "costspan.usage.accepted_prediction_tokens": 40,
+        },
+    )
+    assert read_call(wire, span).quantities == {
+        "input": Decimal(970),
+        "cache_write_30m": Decimal(10),
+        "cache_write_12h": Decimal(20),
+        "output": Decimal(100),
+        "audio_seconds": Decimal("8.470000267028809"),
+        "web_search": Decimal(3),
+        "image_tool/gpt-image-2/image_output": Decimal(272),
+    }
+
+
+def test_a_cost_for_more_than_the_span_tells_has_no_quantities_to_price_again(wire: Any) -> None:
+    span = wire.span(1, **{"costspan.cost.part.web_search": 10**10, "costspan.cost.usd": "0.01021"})
+    call = read_call(wire, span)
+    assert (call.cost_usd, call.quantities) == (Decimal("0.01021"), {})
+
+
+def test_cached_tokens_of_no_known_modality_stay_without_a_price(wire: Any) -> None:
+    span = wire.span(
+        1,
+        *OTHERS[3:],
+        **{
+            "costspan.price.status": "unpriced_component",
+            "gen_ai.usage.audio.input_tokens": 900,
+            "gen_ai.usage.cache_read.input_tokens": 500,
+            "costspan.usage.unsplit_cached_input": 500,
+        },
+    )
+    assert read_call(wire, span).quantities["unsplit_cached_input"] == 500
 
 
 def test_a_status_that_was_sent_is_not_priced_over(wire: Any) -> None:

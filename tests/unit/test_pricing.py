@@ -96,11 +96,14 @@ def test_zero_usage_is_a_real_zero() -> None:
     assert price(Usage(0, 0), model="gpt-4o", at=NOW).usd == Decimal(0)
 
 
-GOLDEN = Path(__file__).parents[1] / "data/pricing/golden_dev.json"
+CASES = Path(__file__).parents[1] / "data/pricing"
 
 
-def test_every_golden_case_is_exact_to_a_picodollar_or_flagged_for_the_reason_it_states() -> None:
-    document = json.loads(GOLDEN.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("name", "count"), [("golden_dev.json", 192), ("siblings.json", 128)])
+def test_every_golden_case_is_exact_to_a_picodollar_or_flagged_for_the_reason_it_states(
+    name: str, count: int
+) -> None:
+    document = json.loads((CASES / name).read_text(encoding="utf-8"))
     expected = [
         {
             "id": case["id"],
@@ -113,7 +116,7 @@ def test_every_golden_case_is_exact_to_a_picodollar_or_flagged_for_the_reason_it
         {"id": case["id"], "usd": case["usd"] and Decimal(case["usd"]), "status": case["status"]}
         for case in price_cases(document)
     ]
-    assert len(found) == 192
+    assert len(found) == count
     assert [pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]] == []
 
 
@@ -143,7 +146,10 @@ def usd_of(usage: Usage | None, model: str, **more: Any) -> Decimal | None:
         # cache writes of twelve hours
         (Usage(10**5, 0, cache_write_12h_tokens=10**5), "gpt-5.6-sol", {"tier": "priority"}, "2"),
         (Usage(10**5, 0, cache_write_12h_tokens=10**5), "gpt-6.2-sol", {}, "0.5"),
-        (Usage(10**5, 0, cache_write_30m_tokens=10**5), "gpt-5.4", {}, None),
+        # where writes have no fee of their own, they are input like any other
+        (Usage(10**5, 0, cache_write_30m_tokens=10**5), "gpt-5.4", {}, "0.25"),
+        (Usage(10**5, 0, cache_write_30m_tokens=10**5), "gpt-5.4", {"tier": "flex"}, "0.125"),
+        (Usage(10**5, 0, cache_write_30m_tokens=10**5), "gpt-4", {}, None),
         # names
         (Usage(1_000_000, 0), "gpt-4o-audio-preview-2025-06-03", {}, "2.5"),
         (Usage(1_000_000, 0), "GPT-4o-mini", {}, "0.15"),

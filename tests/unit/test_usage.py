@@ -173,6 +173,16 @@ def test_tokens_of_another_model_stand_apart_under_its_name() -> None:
     assert svg == OtherModel("svg", "gpt-5.4", Usage(7, 9))
 
 
+def test_a_picture_whose_tokens_are_told_nowhere_is_not_taken_for_free() -> None:
+    body: dict[str, Any] = {
+        "usage": {"input_tokens": 5, "output_tokens": 1},
+        "output": [{"type": "image_generation_call"}],
+    }
+    assert counted(body)["image_tool_call"] == 1
+    body["tool_usage"] = {"image_gen": {"input_tokens": 0, "output_tokens": 0}}
+    assert counted(body) == {"input": 5, "output": 1}
+
+
 def test_the_models_of_an_evaluation_are_billed_each_at_its_own_rates() -> None:
     runs = [
         {

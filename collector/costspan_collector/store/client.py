@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
@@ -10,8 +11,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
+from clickhouse_connect.driver.insert import InsertContext
+from clickhouse_connect.driver.transform import NativeTransform
 from pydantic import TypeAdapter
 
 from costspan.errors import Rejected, Unavailable
@@ -35,6 +39,7 @@ class Store:
         self._client = client
         self.url = url
         """Where it is, without user and password."""
+        self._columns: dict[tuple[str, tuple[str, ...]], Sequence[ClickHouseType]] = {}
 
     def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
         """Write `rows` to `table` as one block; they are durable on return.
@@ -45,27 +50,54 @@ class Store:
             Unavailable: the rows are not written; the same call may work later.
             Rejected: the engine refused the rows for good.
         """
-        if not rows:
-            return
-        names = [field.name for field in fields(rows[0])]
-        settings: dict[str, Any] = {"async_insert": 0}
+        if rows:
+            self.insert_blocks(table, self.encode(table, rows), token=token)
+
+    def encode(self, table: str, rows: Sequence[Row]) -> bytes:
+        """Return `rows` in the engine's own format; several, one after the other, are one.
+
+        Raises:
+            Unavailable: the engine was asked for the table's columns and did not answer.
+            Rejected: a value is none that its column can hold.
+        """
+        names = tuple(field.name for field in fields(rows[0]))
+        try:
+            context = InsertContext(table, names, self._types(table, names), column_oriented=True)
+            context.data = [[getattr(row, name) for row in rows] for name in names]
+            context.current_block = 1  # without the statement that goes before the first
+            encoded = b"".join(NativeTransform.build_insert(context))
+            if context.insert_exception is not None:
+                raise context.insert_exception
+        except OperationalError as error:
+            raise Unavailable(_first_line(error)) from error
+        except (ClickHouseError, ValueError, TypeError, OverflowError, struct.error) as error:
+            msg = f"{len(rows)} rows are none of {table}: {_first_line(error)}"
+            raise Rejected(msg) from error
+        return encoded
+
+    def insert_blocks(self, table: str, blocks: bytes, *, token: str = "") -> None:
+        """Write what `encode` returned, as `insert` does.
+
+        Raises:
+            Unavailable: the rows are not written; the same call may work later.
+            Rejected: the engine refused the rows for good.
+        """
+        settings: dict[str, Any] = {"async_insert": 0, "max_partitions_per_insert_block": 0}
         if token:
             settings["insert_deduplication_token"] = token
         try:
-            self._client.insert(
-                table,
-                [[getattr(row, name) for row in rows] for name in names],
-                column_names=names,
-                column_oriented=True,
-                settings=settings,
-            )
-        except OperationalError as error:
-            msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
-            raise Unavailable(msg) from error
+            self._client.raw_insert(table, insert_block=blocks, fmt="Native", settings=settings)
         except ClickHouseError as error:
             kind = Rejected if _is_final(error) else Unavailable
-            msg = f"{len(rows)} rows for {table} are not written: {_first_line(error)}"
+            msg = f"rows for {table} are not written: {_first_line(error)}"
             raise kind(msg) from error
+
+    def _types(self, table: str, names: tuple[str, ...]) -> Sequence[ClickHouseType]:
+        known = self._columns.get((table, names))
+        if known is None:
+            known = self._client.create_insert_context(table, names).column_types
+            self._columns[table, names] = known
+        return known
 
     def select(self, sql: str, shape: type[Shape], **parameters: object) -> list[Shape]:
         """Return the rows of a query, each checked against `shape`, column for column.

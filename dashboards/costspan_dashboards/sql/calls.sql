@@ -8,7 +8,7 @@ SELECT
     lower(hex(c.span_id)) AS span_id,
     c.service_name AS service_name,
     c.api_type AS api_type,
-    if(c.response_model = '', c.request_model, c.response_model) AS model,
+    c.model AS model,
     c.team AS team,
     c.feature AS feature,
     c.project AS project,
@@ -26,7 +26,7 @@ FROM calls AS c FINAL
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
     AND (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})
     AND (empty({features:Array(String)}) OR c.feature IN {features:Array(String)})
-    AND (empty({models:Array(String)}) OR if(c.response_model = '', c.request_model, c.response_model) IN {models:Array(String)})
+    AND (empty({models:Array(String)}) OR c.model IN {models:Array(String)})
     AND (empty({projects:Array(String)}) OR c.project IN {projects:Array(String)})
     AND ({only:String} != 'errors' OR c.status = 'error')
     AND ({only:String} != 'unpriced' OR c.unpriced)

@@ -36,7 +36,7 @@ ARRAY JOIN arrayFilter(
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
     AND (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})
     AND (empty({features:Array(String)}) OR c.feature IN {features:Array(String)})
-    AND (empty({models:Array(String)}) OR if(c.response_model = '', c.request_model, c.response_model) IN {models:Array(String)})
+    AND (empty({models:Array(String)}) OR c.model IN {models:Array(String)})
     AND (empty({projects:Array(String)}) OR c.project IN {projects:Array(String)})
 GROUP BY step, value
 ORDER BY step, value

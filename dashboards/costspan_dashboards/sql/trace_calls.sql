@@ -45,11 +45,13 @@ SELECT
     c.output_tokens AS output_tokens,
     c.reasoning_tokens AS reasoning_tokens,
     c.cost_usd AS cost_usd,
+    c.list_cost_usd AS list_cost_usd,
     c.unpriced AS unpriced,
     c.cost_parts_usd AS cost_parts_usd,
     c.price_status AS price_status,
     c.price_book AS price_book,
     c.price_path AS price_path,
+    c.price_overrides AS price_overrides,
     c.received_at AS received_at
 FROM calls AS c FINAL
 WHERE c.started_at >= first_start AND c.started_at <= last_start

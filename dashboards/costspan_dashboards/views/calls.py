@@ -213,7 +213,8 @@ def _meters(call: TracedCall) -> None:
             hide_index=True,
         )
     with cost:
-        st.markdown("**Cost**, USD, estimated at list price, to the last digit")
+        at = "negotiated" if call.price_overrides else "list"
+        st.markdown(f"**Cost**, USD, estimated at {at} price, to the last digit")
         if call.unpriced:
             reason = call.price_status or "no reason came with the call"
             st.warning(f"No price: {escaped(reason)}")
@@ -224,12 +225,16 @@ def _meters(call: TracedCall) -> None:
         ]
         if call.cost_usd is not None:
             parts.append({"part": "total", "USD": plain(call.cost_usd)})
+        if call.list_cost_usd is not None and call.list_cost_usd != call.cost_usd:
+            parts.append({"part": "at list price", "USD": plain(call.list_cost_usd)})
         if parts:
             st.dataframe(parts, hide_index=True)
         if call.price_book:
             st.caption(
                 f"Price row {escaped(call.price_path)} of price book {escaped(call.price_book)}"
             )
+        if call.price_overrides:
+            st.caption(f"Negotiated: {escaped(', '.join(call.price_overrides))}")
 
 
 def _lanes(

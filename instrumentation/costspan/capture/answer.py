@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from costspan import semconv
+from costspan.counters import count
 from costspan.errors import InvalidUsage
 from costspan.usage import Usage, read_usage
 
@@ -73,17 +74,24 @@ def from_headers(headers: Any) -> Attributes:  # noqa: ANN401
 
 
 def from_error(error: BaseException) -> Attributes:
-    """Return what an exception tells: its class, OpenAI's code, and what its answer's headers do."""
-    found: Attributes = {}
-    response = getattr(error, "response", None)
-    if response is not None:
-        found |= from_headers(response.headers)
-        put(found, semconv.HTTP_STATUS, getattr(error, "status_code", None))
-    request = getattr(response, "request", None) or getattr(error, "request", None)
-    if request is not None:
-        put(found, semconv.RETRIES, whole(request.headers.get("x-stainless-retry-count")) or None)
-    put(found, semconv.ERROR_CODE, text(getattr(error, "code", None)))
-    found[semconv.ERROR_TYPE] = type(error).__name__
+    """Return what an exception tells: its class, OpenAI's code, and what its answer's headers do.
+
+    It may be any exception, of a transport of the app's own say, and mean other things by the
+    same names.
+    """
+    found: Attributes = {semconv.ERROR_TYPE: type(error).__name__}
+    try:
+        put(found, semconv.ERROR_CODE, text(getattr(error, "code", None)))
+        response = getattr(error, "response", None)
+        if hasattr(getattr(response, "headers", None), "raw"):
+            found |= from_headers(response.headers)
+            put(found, semconv.HTTP_STATUS, getattr(error, "status_code", None))
+        request = getattr(response, "request", None) or getattr(error, "request", None)
+        if request is not None:
+            sent = whole(request.headers.get("x-stainless-retry-count"))
+            put(found, semconv.RETRIES, sent or None)
+    except Exception as fault:  # noqa: BLE001
+        count("error_unread", fault)
     return found
 
 

@@ -8,10 +8,12 @@ called transports in, and never a header. So it need not read them, which is mos
 and what it writes into them, the trace id and the baggage, is not sent to a third party.
 """
 
+import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 from opentelemetry import context
@@ -26,6 +28,12 @@ from costspan.counters import count
 
 _CALL = context.create_key("costspan-call")
 _preparing = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that nobody will release
+    os.register_at_fork(
+        before=_preparing.acquire,
+        after_in_parent=_preparing.release,
+        after_in_child=_preparing.release,
+    )
 
 
 def current_call() -> Call | None:
@@ -34,8 +42,8 @@ def current_call() -> Call | None:
     return found if isinstance(found, Call) else None
 
 
-def with_call(call: Call, inside: Context) -> Context:
-    """Return the context of a call."""
+def with_call(call: Call | None, inside: Context) -> Context:
+    """Return the context of a call; of None where it is not recorded."""
     return context.set_value(_CALL, call, inside)
 
 
@@ -98,11 +106,23 @@ class _Exchange:
         The instrumentation writes down what an exception says, and that may quote the key.
         """
         self.error = error
-        kind = type(error)
-        self.span.set_attribute(semconv.ERROR_TYPE, kind.__name__)
-        if not isinstance(error, Exception):
-            return error
-        return type(kind.__name__, (Exception,), {"__module__": kind.__module__})()
+        self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
+        return _silent(type(error))() if isinstance(error, Exception) else error
+
+
+    def raise_error(self) -> None:
+        """Raise what was kept, if anything, and forget it: it refers to the frames it came by."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+
+@lru_cache(maxsize=64)
+def _silent(kind: type[Exception]) -> type[Exception]:
+    return type(kind.__name__, (Exception,), {"__module__": kind.__module__})
 
 
 class _Route:
@@ -167,8 +187,9 @@ class _SyncRoute(_Route):
         except Exception as error:  # noqa: BLE001
             if exchange.error is None:
                 count("http_span_failed", error)
-        if exchange.error is not None:
-            raise exchange.error
+            # The instrumentation's frames hold this error: no circle back to them.
+            error.__traceback__ = error.__context__ = None
+        exchange.raise_error()
         return exchange.response if exchange.response is not None else self._plain(request)
 
     def handle_request(self, *_: Any, extensions: _Exchange, **__: Any) -> Any:  # noqa: ANN401
@@ -197,8 +218,9 @@ class _AsyncRoute(_Route):
         except Exception as error:  # noqa: BLE001
             if exchange.error is None:
                 count("http_span_failed", error)
-        if exchange.error is not None:
-            raise exchange.error
+            # The instrumentation's frames hold this error: no circle back to them.
+            error.__traceback__ = error.__context__ = None
+        exchange.raise_error()
         if exchange.response is not None:
             return exchange.response
         return await self._plain(request)

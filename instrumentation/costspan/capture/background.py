@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 
 from costspan.counters import count
+from costspan.export import at_end_of_worker
 
 EXIT_SECONDS = 5.0
 """How long the app's exit may wait for what is left to do."""
@@ -43,7 +44,7 @@ class Background:
             count(f"{self.kind}_dropped")
             return False
         self._queue.put(work)
-        self._start()
+        self.start()
         return True
 
     def drain(self, deadline: float) -> bool:
@@ -68,7 +69,7 @@ class Background:
             self._do(work, pauses=False)
         return self._queue.empty()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Start the thread, the first time only."""
         if self._started or not self._starting.acquire(blocking=False):
             return
@@ -77,6 +78,7 @@ class Background:
                 name = f"costspan-{self.kind}"
                 threading.Thread(target=self._run, name=name, daemon=True).start()
                 self._started = True
+                at_end_of_worker(finish, priority=1)  # while spans can still be sent
         except RuntimeError as error:  # the process is about to end, or has too many threads
             count("thread_not_started", error)
         finally:

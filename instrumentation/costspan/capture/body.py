@@ -9,16 +9,29 @@ from costspan.counters import count
 
 MOST_BYTES = 2**20
 """How much of a body is kept; of a longer one nothing is known."""
+_MOST_DECODED_BYTES = 2**23
+_PIECE_BYTES = 2**14
+"""Unpacked, a piece may be a thousand times as much."""
 
 _NULL_USAGE = re.compile(rb',\s*"usage":\s*null')
+_END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_BULK = re.compile(rb'"(?:b64_json|embedding)"\s*:\s*(?:"[^"\\]*"|\[[^\[\]{}"]*\])')
+"""Images and vectors, which tell nothing and make a body large."""
 
 
 class RawBody:
     """Passes bytes on and keeps them, to be parsed when the call has ended."""
 
-    def __init__(self, response: Any, *, keeps: bool, asked_for_usage: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        response: Any,  # noqa: ANN401
+        *,
+        keeps: bool,
+        asked_for_usage: bool,
+        decoded: bool = False,
+    ) -> None:
         self._kind: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._encoding: str | None = response.headers.get("content-encoding")
+        self._encoding: str | None = None if decoded else response.headers.get("content-encoding")
         self._response_class = cast("type[Any]", type(response))
         self._keeps = keeps and (self._kind.endswith("json") or self._is_stream)
         self._hides = asked_for_usage and self._is_stream and not self._encoding
@@ -33,8 +46,9 @@ class RawBody:
     def read(self, data: bytes) -> bytes:
         """Return what the app is to see of `data` now."""
         if self._keeps:
-            self._kept.append(data)
-            self._size += len(data)
+            kept = _BULK.sub(b'"":0', data) if len(data) > MOST_BYTES else data
+            self._kept.append(kept)
+            self._size += len(kept)
             if self._size > MOST_BYTES:
                 self._keeps = False
                 self._kept.clear()
@@ -50,29 +64,56 @@ class RawBody:
         """Return the JSON document, or each event of a stream; the HTTP library decompresses."""
         if not self._kept:
             return []
-        headers = {"content-encoding": self._encoding} if self._encoding else {}
-        raw = b"".join(self._kept)
-        content: bytes = self._response_class(200, headers=headers, content=raw).content
+        content = self._content()
+        if not content:
+            return []
         if not self._is_stream:
             return [json.loads(content)]
         events = (line[5:].strip() for line in content.splitlines() if line.startswith(b"data:"))
         return [json.loads(event) for event in events if event.startswith(b"{")]
+
+    def _content(self) -> bytes:
+        raw = b"".join(self._kept)
+        if not self._encoding:
+            return raw
+        pieces = (raw[at : at + _PIECE_BYTES] for at in range(0, len(raw), _PIECE_BYTES))
+        packed = self._response_class(
+            200, headers={"content-encoding": self._encoding}, content=pieces
+        )
+        content = bytearray()
+        for piece in packed.iter_bytes():
+            content += piece
+            if len(content) > _MOST_DECODED_BYTES:
+                count("body_too_large")
+                return b""
+        return bytes(content)
 
     def _without_usage(self, data: bytes) -> bytes:
         """Take out what `include_usage` adds: one event, and a null in each of the others.
 
         Quotes are escaped inside JSON texts, so neither pattern can be part of one.
         """
-        whole, end, self._held = (self._held + data).rpartition(b"\n\n")
-        events = (whole + end).split(b"\n\n")
-        shown = [_NULL_USAGE.sub(b"", each) for each in events if not _answers_us(each)]
-        return b"\n\n".join(shown)
+        data, start = self._held + data, 0
+        shown: list[bytes] = []
+        for end in _END_OF_EVENT.finditer(data):
+            event, start = data[start : end.end()], end.end()
+            if not _answers_us(event):
+                shown.append(_NULL_USAGE.sub(b"", event))
+        self._held = data[start:]
+        if len(self._held) > MOST_BYTES:
+            self._hides = False
+            count("event_too_large")
+            shown.append(self.rest())
+        return b"".join(shown)
 
 
 def _answers_us(event: bytes) -> bool:
     if b'"usage"' not in event or not event.startswith(b"data:"):
         return False
-    document: object = json.loads(event[5:])
+    try:
+        document: object = json.loads(event[5:])
+    except (ValueError, RecursionError):  # data in several lines, say
+        return False
     if not isinstance(document, dict):
         return False
     chunk = cast("Mapping[str, object]", document)

@@ -96,6 +96,7 @@ class Call:
         ):
             self._answered = Answered()
             self.gathers = True
+            estimate.start()
         self._started = time.perf_counter()
         self._token = [True]
 
@@ -117,7 +118,7 @@ class Call:
             keeps=self._billable or self._request.operation.settles,
             asked_for_usage=self._request.asked_for_usage,
         )
-        _pending_calls.add(self)
+        _pending_calls[id(self)] = self
         weakref.finalize(response, self.abandoned).atexit = False
 
     def watched(self, reader: Any) -> None:  # noqa: ANN401
@@ -135,7 +136,7 @@ class Call:
         self._found |= found
         if pending and not self._pending:
             self._pending = True
-            _pending_calls.add(self)
+            _pending_calls[id(self)] = self
 
     def saw(self, data: object) -> None:
         """Note what a body, or one event of a stream, tells."""
@@ -145,8 +146,6 @@ class Call:
         body = event
         if "response" in event or "data" in event:
             body = mapping(event.get("response")) or mapping(event.get("data")) or event
-        if self.gathers:
-            self.gather(event)
         if self._request.operation.settles and deferred.is_deferred(body):
             self._deferred = True
             self._answer.saw_head(body)
@@ -154,6 +153,8 @@ class Call:
         else:
             self._answer.saw(body, self._request.body)
         self.skims = self._answer.named
+        if self.gathers:
+            self.gather(event)
 
     def gather(self, event: Mapping[str, Any]) -> None:
         """Keep the content of an answer, or of one event of it."""
@@ -186,7 +187,7 @@ class Call:
             self._output.take(response.content)
         reads = self._billable or self._request.operation.settles
         if reads and not self._answer.seen and response is not None:
-            body = RawBody(response, keeps=True, asked_for_usage=False)
+            body = RawBody(response, keeps=True, asked_for_usage=False, decoded=True)
             body.read(response.content)
             self._body = body
         self.end()
@@ -222,7 +223,7 @@ class Call:
             return
         self._outcome = "abandoned"
         if _inside_telemetry():
-            _late.append((self, time.time_ns()))
+            _late.append((self, self._now_ns()))
         else:
             self._finish()
 
@@ -260,7 +261,7 @@ class Call:
             count("span_incomplete", error)
         self._response = self._body = self._output = self._content = self._answered = None
         if not ends_later:
-            self._conclude(end_ns)
+            self._conclude(end_ns or self._now_ns())
 
     def _estimates(self, found: Attributes, end_ns: int | None) -> bool:
         """Have tokens counted that nobody reported; return whether the span ends after that."""
@@ -277,10 +278,15 @@ class Call:
             host=request.host,
             started_ns=request.started_ns,
         )
-        end = partial(self._conclude, end_ns or time.time_ns())
+        end = partial(self._conclude, end_ns or self._now_ns())
         return unseen is not None and estimate.put(unseen, end)
 
-    def _conclude(self, end_ns: int | None, found: Attributes | None = None) -> None:
+    def _now_ns(self) -> int:
+        """Return the time by the clock's reading at the start, whatever it was set to since."""
+        elapsed_seconds = time.perf_counter() - self._started
+        return self._request.started_ns + int(elapsed_seconds * 1e9)
+
+    def _conclude(self, end_ns: int, found: Attributes | None = None) -> None:
         try:
             if found:
                 self.span.set_attributes(found)
@@ -336,12 +342,8 @@ class Call:
         put(found, semconv.PRICE_STATUS, status and status.value)
         return found
 
-    def _measure(self, end_ns: int | None) -> None:
-        seconds = (
-            time.perf_counter() - self._started
-            if end_ns is None
-            else (end_ns - self._request.started_ns) / 1e9
-        )
+    def _measure(self, end_ns: int) -> None:
+        seconds = (end_ns - self._request.started_ns) / 1e9
         self.recording.metrics.record(getattr(self.span, "attributes", None) or {}, seconds)
 
     def _read(self) -> deferred.Read:
@@ -357,7 +359,8 @@ class Call:
         )
 
 
-_pending_calls: weakref.WeakSet[Call] = weakref.WeakSet()
+_pending_calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
+"""By identity: a list of its references can be had while other threads add to it."""
 _late: deque[tuple[Call, int]] = deque()
 
 
@@ -373,15 +376,19 @@ def end_late() -> None:
 
 def end_all() -> None:
     """End every span that is still open: the process is about to end."""
-    for call in list(_pending_calls):
+    for call in _still_pending():
         call.abandoned()
     end_late()
     background.finish()
 
 
+def _still_pending() -> list[Call]:
+    return [call for known in _pending_calls.valuerefs() if (call := known()) is not None]
+
+
 def _leave_to_parent() -> None:
     """Forget, in a forked child, the calls that the parent is making and will end."""
-    for call in list(_pending_calls):
+    for call in _still_pending():
         call._take()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     _pending_calls.clear()
 

@@ -102,7 +102,10 @@ def from_price(price: Price) -> Attributes:
     total = 0
     for meter, _, _, pico in parts:
         total += pico
-        found[semconv.COST_PART + meter] = pico
+        name = semconv.COST_PART + meter
+        if name in found:  # two models worked as the same thing
+            pico += cast("int", found[name])
+        found[name] = pico
     if total > _MOST_INT64:
         return {semconv.PRICE_STATUS: Status.INVALID_USAGE.value, semconv.PRICE_BOOK: book}
     found[semconv.COST_USD] = plain_pico(total)

@@ -28,14 +28,17 @@ from costspan.usage import Usage
 OPERATIONS: Final = frozenset({"chat", "text_completion", "embeddings"})
 """What is billed by the texts of a call."""
 
-_RESPONSE_MESSAGE_TOKENS: Final = 1
+_END_TOKENS: Final = 1
+"""Of each text of an answer: billed always in Responses, now and then in chat completions."""
 _CACHED_FROM_TOKENS: Final = 1024
 """From here on a part of the input may have been read from the cache, and be cheaper."""
 _WITHIN_THE_HIGH: Final = frozenset({"reasoning", "cache"})
 """What is not counted, and does not lift the cost above the high bound either."""
-_NOT_WHOLE: Final = frozenset({"failed", "cancelled", "expired"})
+_NOT_WHOLE: Final = frozenset({"failed", "cancelled", "expired", "content_filter"})
 
 _background = Background("estimate", most=256)
+start = _background.start
+"""Called before a call is made: a finalizer, which may end it, must start no thread."""
 
 
 class Unseen(NamedTuple):
@@ -47,10 +50,10 @@ class Unseen(NamedTuple):
     at: datetime
     asked: Asked
     answered: tuple[str, ...]
-    answered_tokens: int
-    """What the answer has beside its texts."""
     whole: bool
     """Whether all of the answer was seen."""
+    ends_billed: bool
+    """Whether the end of each text is billed for sure."""
 
 
 def unseen(
@@ -72,19 +75,18 @@ def unseen(
     asked = Asked(body, api_type, model)
     if not asked.texts and not asked.tokens:
         return None
-    texts = answered.texts()
     finish_reasons = cast("list[str]", told.get(semconv.FINISH_REASONS, []))
     finished = sum(reason not in _NOT_WHOLE for reason in finish_reasons)
-    whole = finished >= asked.choices and not asked.unseen
+    whole = finished >= asked.choices and not asked.unseen and not answered.cut
     return Unseen(
         model=model,
-        tier=cast("str | None", told.get(semconv.RESPONSE_TIER, tier)),
+        tier=cast("str | None", told.get(semconv.RESPONSE_TIER, None if tier == "auto" else tier)),
         host=host,
         at=datetime.fromtimestamp(started_ns // 10**9, UTC),
         asked=asked,
-        answered=texts,
-        answered_tokens=_RESPONSE_MESSAGE_TOKENS * len(texts) if api_type == "responses" else 0,
+        answered=answered.texts(),
         whole=whole,
+        ends_billed=api_type == "responses",
     )
 
 
@@ -111,10 +113,16 @@ def estimate(call: Unseen) -> Generator[None, None, Attributes]:
     read = asked.tokens
     for text in asked.texts:
         read += yield from tokens(text, call.model)
-    low = call.answered_tokens
+    written = 0
     for text in call.answered:
-        low += yield from tokens(text, call.model)
-    high = low if call.whole else asked.most_tokens and max(low, asked.most_tokens)
+        written += yield from tokens(text, call.model)
+    ended = written + _END_TOKENS * len(call.answered)
+    low = ended if call.ends_billed else written
+    high = asked.most_tokens
+    if call.whole:
+        high = ended
+    elif high is not None:
+        high = max(low, high)
 
     at_least = _price(call, read, low)
     if at_least.pico is None:

@@ -100,6 +100,8 @@ class Capture:
         owner = next(base for base in cls.__mro__ if name in vars(base))
         if any(done[0] is owner and done[1] == name for done in self._patched):
             return
+        if hooked in _STATELESS and _has_ours(vars(owner)[name]):
+            return  # of an installation before, inside another library's
         hook = hooked(vars(owner)[name])
         setattr(owner, name, hook)
         self._patched.append((owner, name, hook))
@@ -167,8 +169,6 @@ class Capture:
             and isinstance(options.json_data, Mapping)
             and self._starter.asks_for_usage(client, body)
         )
-        if asks:
-            args, kwargs = _asking(args, kwargs, options, body.get("stream_options"))
         inside, call = self._starter.start(
             client,
             operation,
@@ -178,6 +178,8 @@ class Capture:
             asked_for_usage=asks,
             body=body,
         )
+        if asks and call is not None:  # who else would take the usage out of the stream again?
+            args, kwargs = _asking(args, kwargs, options, body.get("stream_options"))
         return inside, call, args, kwargs
 
 
@@ -258,6 +260,18 @@ def _stream_made(original: Method) -> Method:
             count("stream_unwatched", error)
 
     return init
+
+
+_STATELESS = (_process_response, _process_response_data, _stream_made)
+
+
+def _has_ours(method: Any) -> bool:  # noqa: ANN401
+    while method is not None:
+        code = getattr(method, "__code__", None)
+        if code is not None and code.co_filename == __file__:
+            return True
+        method = getattr(method, "__wrapped__", None)
+    return False
 
 
 def _end(call: Call | None, error: BaseException | None = None) -> None:

@@ -72,7 +72,7 @@ class Starter:
         )
         inside = set_span_in_context(span, inside)
         if not span.is_recording():
-            return inside, None
+            return attempts.with_call(None, inside), None
         if self._settings.http_spans:
             try:
                 attempts.prepare(client._client)  # noqa: SLF001

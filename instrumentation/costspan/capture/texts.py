@@ -91,8 +91,13 @@ class Answered:
             for part in _objects(item.get("content")):
                 self._add(index, part.get("text", part.get("refusal")))
 
+    @property
+    def cut(self) -> bool:
+        """Whether a part of it was not kept."""
+        return self._room.full
+
     def texts(self) -> tuple[str, ...]:
-        """Return what was written, each text whole."""
+        """Return what was written, by what it is a part of."""
         return tuple("".join(pieces) for pieces in self._pieces.values())
 
     def _add(self, index: object, text: object) -> None:
@@ -174,9 +179,10 @@ class Asked:
         calls = _called(message)
         if calls or kind != "message" or message.get("role") in ("tool", "function"):
             self._unseen["tools"] = None
-        for call in calls or [message] if kind != "message" else calls:
-            for name in ("name", "arguments", "input", "output"):
+        for call in calls if kind == "message" else [message]:
+            for name in ("name", "arguments", "input"):
                 self._add(_function(call).get(name))
+            self._content(call.get("output"))
 
     def _content(self, content: object) -> None:
         self._add(content)
@@ -187,13 +193,14 @@ class Asked:
 
     def _plain(self, given: object) -> int:
         """Take in texts, or tokens, of which there may be one or several; return how many."""
-        several = cast("list[object]", given) if isinstance(given, list) else [given]
+        several = cast("list[object]", given if isinstance(given, list) else [given])
         if several and isinstance(several[0], int):
-            several = [several]
+            several = cast("list[object]", [several])
         for one in several:
             if isinstance(one, list):
                 self.tokens += len(cast("list[object]", one))
-            self._add(one)
+            else:
+                self._add(one)
         return len(several)
 
     def _add(self, text: object) -> None:

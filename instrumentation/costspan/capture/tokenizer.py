@@ -7,8 +7,8 @@ interpreter, and with it every thread of the app: rs-bpe for 40 ms, quicktok for
 import re
 from collections.abc import Callable, Generator
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from costspan.counters import count
 
@@ -63,14 +63,8 @@ def _counter(encoding: str) -> Count:
 
 
 def _rs_bpe(encoding: str) -> Count:
-    from rs_bpe.bpe import openai  # pyright: ignore
-
-    made: Any = getattr(openai, encoding)()
-    return made.count
+    return getattr(import_module("rs_bpe.bpe").openai, encoding)().count
 
 
 def _quicktok(encoding: str) -> Count:
-    import quicktok  # pyright: ignore
-
-    made: Any = quicktok.get_encoding(encoding)
-    return made.count
+    return import_module("quicktok").get_encoding(encoding).count

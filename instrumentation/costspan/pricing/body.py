@@ -12,7 +12,7 @@ from costspan.pricing.cost import Price, Status
 from costspan.pricing.engine import price, price_meter
 from costspan.usage import read_usage
 
-_HOUR_PARTS = {"hours": 1, "minutes": 60, "seconds": 3_600}
+_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3_600}
 
 
 def price_body(
@@ -50,7 +50,8 @@ def price_body(
 
 def model_of(body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> str:
     """Return the model that answered, the one that was asked for where the body tells none."""
-    return _text(_call(body), "model") or _text(body, "model") or _text(request or {}, "model")
+    tellers = (_call(body), body, _object(body.get("session")), request or {})
+    return next(filter(None, (_text(teller, "model") for teller in tellers)), "")
 
 
 def price_cases(document: object, book: Book | None = None) -> Iterable[Mapping[str, str | None]]:
@@ -77,14 +78,14 @@ def price_cases(document: object, book: Book | None = None) -> Iterable[Mapping[
 def _case(case: Mapping[str, Any], book: Book) -> Price:
     """Return the price of the call, if it used anything, together with the fees beside it."""
     at = datetime.fromisoformat(case["timestamp"])
-    body: Mapping[str, Any] = case["response"] or {}
-    fees = [_fee(record, at, book) for record in case.get("meters", ())]
+    body = _object(case["response"])
+    fees = [_fee(_object(record), at, book) for record in case.get("meters") or ()]
     if fees and "usage" not in body:
         return _together(fees)
     call = price_body(
         body,
         at=at,
-        request=case.get("request"),
+        request=_object(case.get("request")),
         host=case.get("host", "api.openai.com"),
         batch=case.get("batch", False),
         book=book,
@@ -99,31 +100,52 @@ def _together(prices: list[Price]) -> Price:
 
 def _fee(record: Mapping[str, Any], at: datetime, book: Book) -> Price:
     """Return the fee of a quantity that no response carries."""
-    meter = str(record["meter"])
-    if meter == "container_minutes":
-        size = record.get("memory_limit") or "1g"
-        return price_meter(f"{meter}_{size}", _exact(record["minutes"]), at=at, book=book)
-    if meter == "vector_store_gib_days":
-        over = max(_exact(record["gib"]) - _exact(record.get("org_free_gib", 1)), Fraction(0))
-        return price_meter(meter, over * _exact(record["days"]), at=at, book=book)
-    for unit, parts in _HOUR_PARTS.items():
-        if unit in record:  # of reinforcement training, the one thing sold by time
-            hours = _exact(record[unit]) / parts
-            return price_meter("training_hours", hours, at=at, book=book)
-    if "quantity" in record:
-        return price_meter(meter, _exact(record["quantity"]), at=at, book=book)
-    why = f"no quantity of {meter} is told"
-    return Price(Status.UNPRICED_COMPONENT, (), book.version, meter, why)
+    meter = str(record.get("meter"))
+    try:
+        if meter.startswith("container"):
+            size = record.get("memory_limit") or "1g"
+            meter, quantity = f"container_minutes_{size}", _time(record) / 60
+        elif meter.startswith("vector_store"):
+            over = max(_exact(record["gib"]) - _exact(record.get("org_free_gib", 1)), 0)
+            meter, quantity = "vector_store_gib_days", over * _exact(record["days"])
+        elif "quantity" in record:
+            quantity = _exact(record["quantity"])
+        else:  # reinforcement training, the one other thing sold by time
+            meter, quantity = "training_hours", _time(record) / 3_600
+    except KeyError:
+        why = f"no quantity of {meter} is told"
+        return Price(Status.UNPRICED_COMPONENT, (), book.version, meter, why)
+    except InvalidUsage as error:
+        return Price(Status.INVALID_USAGE, (), book.version, meter, str(error))
+    return price_meter(meter, quantity, at=at, book=book)
+
+
+def _time(record: Mapping[str, Any]) -> Fraction:
+    """Return the seconds that a record tells, in whichever unit its field is named for."""
+    for name, value in record.items():
+        if unit := next(filter(None, map(_SECONDS.get, name.split("_"))), None):
+            return _exact(value) * unit
+    raise KeyError
 
 
 def _exact(value: object) -> Fraction:
-    return Fraction(str(value))
+    try:
+        found = Fraction(str(value))
+    except ValueError:
+        found = Fraction(-1)
+    if found < 0:
+        msg = f"{value!r} is not a quantity"
+        raise InvalidUsage(msg)
+    return found
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _call(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the response that an event carries, or the body itself."""
-    inner = body.get("response")
-    return cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else body
+    return _object(body.get("response")) or body
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

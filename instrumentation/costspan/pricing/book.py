@@ -81,6 +81,8 @@ class Book:
     region_models: frozenset[str]
     region_factor: Fraction
     free: frozenset[str]
+    free_cache_writes: frozenset[str]
+    """Models on which a written token costs what any input token costs."""
     search_block: Mapping[str, int]
     """Input tokens that a search bills as a block, by model."""
     minimums: tuple["Minimum", ...]
@@ -155,6 +157,7 @@ def read_book(text: str) -> Book:
             region_models=frozenset(rules["region"]["models"]),
             region_factor=Fraction(rules["region"]["factor"]),
             free=free,
+            free_cache_writes=frozenset(rules.get("cache_writes", {"free": ()})["free"]),
             search_block=dict.fromkeys(search_block["models"], int(search_block["tokens"])),
             minimums=tuple(
                 Minimum(tuple(entry["meters"]), *_span(entry), entry["least"], entry["step"])

@@ -157,6 +157,8 @@ def _sheet(
     listed: dict[str, Fraction] = {}
     for rates in found:
         listed |= rates.pico if rates else {}
+    if name in book.free_cache_writes and "input" in listed:
+        listed |= dict.fromkeys(("cache_write_30m", "cache_write_12h"), listed["input"])
     if region:
         listed |= {
             meter: rate * book.region_factor for meter, rate in listed.items() if meter in _TOKENS

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,29 +61,27 @@ def _reprice(args: argparse.Namespace) -> int:
     from costspan_collector.store import connect, migrate
     from costspan_reconcile.reprice.runs import Repricing, Scope
 
-    scope = book = None
-    if args.undo is None:
-        if args.since is None or args.until is None or args.since >= args.until:
+    undone: UUID | None = args.undo
+    if undone:
+        if args.since or args.until or args.models or args.book or args.overrides:
+            msg = "--undo takes a whole run back: without --from, --to, --model and files"
+            raise Rejected(msg)
+        verb, work = "undone", partial(Repricing.undo, run_id=undone)
+    else:
+        if not (args.since and args.until and args.since < args.until):
             msg = "say which days: --from DATE --to DATE, the second being the first day after"
             raise Rejected(msg)
-        scope, book = Scope(args.since, args.until, tuple(args.models)), _book(args)
-    elif args.since or args.until or args.models or args.book or args.overrides:
-        msg = "--undo takes a whole run back, so it goes without --from, --to, --model and files"
-        raise Rejected(msg)
+        verb, how = ("applied", Repricing.apply) if args.apply else ("previewed", Repricing.preview)
+        scope = Scope(args.since, args.until, tuple(args.models))
+        work = partial(how, scope=scope, book=_book(args))
     store = connect(read_settings(ClickHouse).url)
     try:
         migrate(store)
-        repricing = Repricing(store, read_settings(Audit).name())
-        if scope is None or book is None:
-            outcome, verb = repricing.undo(args.undo), "undone"
-        elif args.apply:
-            outcome, verb = repricing.apply(scope, book), "applied"
-        else:
-            outcome, verb = repricing.preview(scope, book), "previewed"
+        outcome = work(Repricing(store, read_settings(Audit).name()))
     finally:
         store.close()
     if args.json:
-        print(json.dumps(_document(outcome, verb, book), default=_machine))
+        print(json.dumps(_document(outcome, verb), default=_machine))
     else:
         print("\n".join(_lines(outcome, verb)))
     return 0
@@ -104,15 +103,13 @@ def _book(args: argparse.Namespace) -> "Book":
     return book.contracted(load_overrides(pricing.overrides)) if pricing.overrides else book
 
 
-def _document(outcome: "Outcome", verb: str, book: "Book | None") -> dict[str, Any]:
+def _document(outcome: "Outcome", verb: str) -> dict[str, Any]:
     from costspan_reconcile.reprice.runs import totals
 
-    run = outcome.run
-    version = run.book if run else book.version if book else ""
     return {
         "outcome": verb,
-        "run": run.run_id if run else None,
-        "price_book": version,
+        "run": outcome.run.run_id if outcome.run else None,
+        "price_book": outcome.book,
         "total": _row(totals(outcome.differences)),
         "rows": [
             {"day": row.day, "model": row.model, "team": row.team, **_row(row)}
@@ -146,7 +143,7 @@ def _lines(outcome: "Outcome", verb: str) -> list[str]:
         f"longer priced, {total.untouched_calls:,} keep a cost that no price book can give"
     )
     if outcome.run:
-        lines.append(f"run {outcome.run.run_id} {verb}, price book {outcome.run.book}")
+        lines.append(f"run {outcome.run.run_id} {verb}, price book {outcome.book}")
     elif verb == "applied":
         lines.append("every call has this price already, so nothing was written")
     else:

@@ -6,7 +6,7 @@ every run can be taken back.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -86,6 +86,8 @@ class Outcome:
     """What a run changes, or changed. `run` is None where nothing was kept."""
 
     run: Run | None
+    book: str
+    """The version of the price book."""
     differences: tuple[Difference, ...]
 
     @property
@@ -135,7 +137,7 @@ class Repricing:
         with self._prepared(run_id, scope, book):
             differences = self._differences(run_id, scope)
             self._forget(run_id)
-        return Outcome(None, differences)
+        return Outcome(None, book.version, differences)
 
     def apply(self, scope: Scope, book: Book) -> Outcome:
         """Give the calls their price by `book`; go on with the same run where one was cut off.
@@ -150,13 +152,13 @@ class Repricing:
             overrides = tuple(sorted({override.name for override in book.overrides}))
             run = Run(run_id, scope, book.version, overrides, STARTED, self.now(), self.actor)
             with self._prepared(run_id, scope, book):
-                outcome = Outcome(run, self._differences(run_id, scope))
+                outcome = Outcome(run, run.book, self._differences(run_id, scope))
                 if not outcome.changed_calls:
                     self._forget(run_id)
-                    return Outcome(None, outcome.differences)
+                    return Outcome(None, run.book, outcome.differences)
             self._note(STARTED, outcome)
         else:
-            outcome = Outcome(run, self._differences(run.run_id, run.scope))
+            outcome = Outcome(run, run.book, self._differences(run.run_id, run.scope))
         self._write(run.run_id, undo=False)
         self._note(APPLIED, outcome)
         return outcome
@@ -188,7 +190,9 @@ class Repricing:
                 f"undo that one first"
             )
             raise Rejected(msg)
-        outcome = Outcome(run, tuple(map(_reversed, self._differences(run_id, run.scope))))
+        outcome = Outcome(
+            run, run.book, tuple(map(_reversed, self._differences(run_id, run.scope)))
+        )
         self._write(run_id, undo=True)
         self._note(UNDONE, outcome)
         return outcome
@@ -230,7 +234,7 @@ class Repricing:
         return None
 
     @contextmanager
-    def _prepared(self, run_id: UUID, scope: Scope, book: Book) -> Iterator[None]:
+    def _prepared(self, run_id: UUID, scope: Scope, book: Book) -> Generator[None]:
         """Write down the prices before and after; forget them if anything fails."""
         lengths, (since, until) = thresholds(book), _instants(scope.since, scope.until)
         try:

@@ -22,7 +22,7 @@ FROM
         toDate(started_at + toIntervalMicrosecond(duration_us), 'UTC') AS day,
         project,
         key_hint,
-        if(response_model != '', response_model, request_model) AS model,
+        model,
         response_tier AS tier,
         if(splitByChar('/', price_path)[3] = 'long', 'long', 'short') AS context,
         ifNull(input_tokens, 0) AS input_all,

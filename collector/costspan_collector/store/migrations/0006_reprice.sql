@@ -8,11 +8,12 @@ ALTER TABLE calls ADD COLUMN IF NOT EXISTS
 ALTER TABLE calls ADD COLUMN IF NOT EXISTS
     price_overrides Array(LowCardinality(String)) CODEC(ZSTD(1)) AFTER price_path;
 
--- Whether a price book has the last word: not where the cost came without one, where the usage
--- cannot be true, where nothing is billed, or where the quantities are not all known.
+-- Whether a price book has the last word: not where the cost came without one, where the usage is
+-- only estimated or cannot be true, where nothing is billed, or where not all quantities are known.
 ALTER TABLE calls ADD COLUMN IF NOT EXISTS
     priceable Bool ALIAS price_book != ''
-                         AND price_status NOT IN ('', 'not_billed', 'deferred', 'invalid_usage')
+                         AND price_status NOT IN
+                             ('', 'not_billed', 'deferred', 'invalid_usage', 'estimated')
                          AND (notEmpty(quantities) OR empty(cost_parts_usd)
                               AND ifNull(input_tokens, 0) + ifNull(output_tokens, 0) = 0);
 
@@ -31,7 +32,7 @@ SELECT
     response_tier AS tier,
     server_address AS host,
     project,
-    notEmpty(quantities) OR input_tokens IS NOT NULL OR price_status IN ('priced', 'estimated') AS has_usage,
+    notEmpty(quantities) OR input_tokens IS NOT NULL OR price_status = 'priced' AS has_usage,
     sorted_meters AS meters,
     arrayMap(
         worker -> arraySum(

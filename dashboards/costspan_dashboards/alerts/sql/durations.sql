@@ -17,7 +17,7 @@ FROM
         AND {value:String} = multiIf(
             {dimension:String} = 'feature', toString(feature),
             {dimension:String} = 'model',
-            if(response_model = '', toString(request_model), toString(response_model)),
+            toString(model),
             {dimension:String} = 'team', toString(team),
             {dimension:String} = 'project', toString(project),
             '')

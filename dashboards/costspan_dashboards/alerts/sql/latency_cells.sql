@@ -8,7 +8,7 @@ WITH slots AS
         intDiv(toUnixTimestamp({until:DateTime('UTC')}) * 1000000 - toUnixTimestamp64Micro(started_at) - 1, 60000000) AS age_minutes,
         intDiv(age_minutes, 1440) AS day,
         toString(feature) AS feature,
-        if(response_model = '', toString(request_model), toString(response_model)) AS model,
+        toString(model) AS model,
         toString(team) AS team,
         toString(project) AS project,
         greatest(duration_us, 1) AS duration_us

@@ -21,7 +21,7 @@ FROM
         [
             ('', ''),
             ('feature', toString(feature)),
-            ('model', if(response_model = '', toString(request_model), toString(response_model))),
+            ('model', toString(model)),
             ('team', toString(team)),
             ('project', toString(project))
         ] AS scopes

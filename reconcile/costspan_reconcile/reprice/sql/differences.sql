@@ -3,7 +3,7 @@
 -- parameters: run_id UUID, since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC')
 SELECT
     toDate(c.started_at, 'UTC') AS day,
-    if(c.response_model != '', c.response_model, c.request_model) AS model,
+    c.model AS model,
     c.team AS team,
     count() AS calls,
     countIf(j.found) AS changed_calls,

@@ -1,0 +1,284 @@
+"""Write-ahead segments: what was acknowledged and is not in the store yet, on local disk.
+
+A segment is a file of frames; a frame is what one fsync made durable, whole or not at all. Its
+blocks are in the engine's own format, so a segment goes into the store without a look at its rows.
+"""
+
+import fcntl
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from uuid import uuid4
+from zlib import crc32
+
+from costspan.errors import Rejected, Unavailable
+
+_MARK = b"\xc5span"
+_HEADER = struct.Struct(">5sIII")  # mark, length, checksum of the payload, checksum of these
+_PART = struct.Struct(">BII")  # length of the table's name, rows, length of the block
+_SUFFIX = ".segment"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one table, as one block of the engine's format."""
+
+    table: str
+    rows: int
+    block: bytes
+
+
+Frame = Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Bytes of a segment that are no frame."""
+
+    data: bytes
+    torn: bool
+    """At the end, where a write was cut off: nobody was told that these are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file to which nothing is added any more. Its name is the token of its inserts."""
+
+    path: Path
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Return what no other segment, of any process, is called."""
+        return self.path.stem
+
+    def read(self) -> Iterator[Frame | Unreadable]:
+        """Yield everything in it, in order."""
+        data = self.path.read_bytes()
+        at = 0
+        while at < len(data):
+            end = _frame_end(data, at)
+            payload = data[at + _HEADER.size : end]
+            if end and crc32(payload) == _HEADER.unpack_from(data, at)[2]:
+                yield list(_parts(payload))
+                at = end
+            else:
+                following = _next_frame(data, at + 1)
+                yield Unreadable(data[at:following], torn=following == len(data))
+                at = following
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the store is behind what was acknowledged."""
+
+    segments: int
+    bytes: int
+    oldest_seconds: float
+    quarantined: int
+    """Files that hold what cannot be stored; they wait for a person."""
+
+
+class Segments:
+    """The segments of one folder. One thread appends and another drains."""
+
+    def __init__(self, folder: Path, *, most_bytes: int, least_free_bytes: int) -> None:
+        """Take the folder; what an earlier process left in it is sealed.
+
+        Raises:
+            Rejected: another process has it, or it cannot be written.
+        """
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._least_free_bytes = least_free_bytes
+        self._lock = threading.Lock()
+        self._file: FileIO | None = None
+        self._size = 0
+        try:
+            (folder / "quarantine").mkdir(parents=True, exist_ok=True)
+            self._held = _locked(folder / "lock")
+            self._sealed = [
+                Segment(path, path.stat().st_size) for path in sorted(folder.glob(f"*{_SUFFIX}"))
+            ]
+        except OSError as error:
+            msg = f"cannot keep segments in {folder}: {error.strerror}"
+            raise Rejected(msg) from error
+
+    def append(self, frame: Frame) -> int:
+        """Make a frame durable; return how large the open segment is now.
+
+        Raises:
+            Unavailable: it is not kept; there may be room later.
+        """
+        data = _framed(frame)
+        with self._lock:
+            self._make_sure_of_room(len(data))
+            file = self._file
+            try:
+                if file is None:
+                    file = self._file = self._opened()
+                _write(file, data)
+            except OSError as error:
+                self._seal()
+                msg = f"spans cannot be kept in {self._folder}: {error.strerror}"
+                raise Unavailable(msg) from error
+            self._size += len(data)
+            return self._size
+
+    def seal(self) -> None:
+        """Add no more to the open segment."""
+        with self._lock:
+            self._seal()
+
+    def first(self) -> Segment | None:
+        """Return the oldest sealed segment."""
+        with self._lock:
+            return self._sealed[0] if self._sealed else None
+
+    def remove(self, segment: Segment) -> None:
+        """Forget a segment that is in the store."""
+        segment.path.unlink(missing_ok=True)
+        with self._lock:
+            self._sealed.remove(segment)
+
+    def quarantine(self, segment: Segment, what: Frame | Unreadable) -> Path:
+        """Put aside what cannot be stored. A frame becomes a segment: moved back, it is tried again."""
+        is_frame = not isinstance(what, Unreadable)
+        data = _framed(what) if is_frame else what.data
+        name = f"{segment.name}-{crc32(data):08x}{_SUFFIX if is_frame else '.unreadable'}"
+        path = self._folder / "quarantine" / name
+        with path.open("wb", buffering=0) as file:
+            _write(file, data)
+        _sync(path.parent)
+        return path
+
+    def backlog(self) -> Backlog:
+        """Return how far the store is behind."""
+        with self._lock:
+            waiting = [(segment.path, segment.size) for segment in self._sealed]
+            if self._file is not None and self._size:
+                waiting.append((Path(self._file.name), self._size))
+        since = _made_at(waiting[0][0]) if waiting else time.time()
+        return Backlog(
+            len(waiting),
+            sum(size for _, size in waiting),
+            max(0.0, time.time() - since),
+            sum(1 for _ in (self._folder / "quarantine").iterdir()),
+        )
+
+    def close(self) -> None:
+        """Let go of the folder; what is in it waits for the next process."""
+        with self._lock:
+            self._seal()
+        self._held.close()
+
+    def _make_sure_of_room(self, size: int) -> None:
+        behind = sum(segment.size for segment in self._sealed) + self._size
+        if behind and behind + size > self._most_bytes:
+            msg = f"{behind} bytes wait for the store; send the spans again later"
+            raise Unavailable(msg)
+        found = os.statvfs(self._folder)
+        if found.f_bavail * found.f_frsize - size < self._least_free_bytes:
+            msg = f"the disk of {self._folder} is full; send the spans again later"
+            raise Unavailable(msg)
+
+    def _opened(self) -> FileIO:
+        name = f"{time.time_ns():020d}-{uuid4().hex[:12]}{_SUFFIX}"
+        file = (self._folder / name).open("xb", buffering=0)
+        self._size = 0
+        _sync(self._folder)
+        return file
+
+    def _seal(self) -> None:
+        file, self._file = self._file, None
+        if file is None:
+            return
+        with suppress(OSError):  # what a failed write left is cut here, or when it is read
+            file.truncate(self._size)
+        file.close()
+        if self._size:
+            self._sealed.append(Segment(Path(file.name), self._size))
+        else:
+            Path(file.name).unlink(missing_ok=True)
+        self._size = 0
+
+
+def _locked(path: Path) -> FileIO:
+    file = FileIO(path, "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        msg = (
+            f"{path.parent} is in use by another collector; stop it, "
+            "or name another folder in COSTSPAN_RECEIVER_SPOOL"
+        )
+        raise Rejected(msg) from error
+    return file
+
+
+def _framed(frame: Frame) -> bytes:
+    payload = b"".join(
+        _PART.pack(len(part.table), part.rows, len(part.block)) + part.table.encode() + part.block
+        for part in frame
+    )
+    head = struct.pack(">5sII", _MARK, len(payload), crc32(payload))
+    return head + struct.pack(">I", crc32(head)) + payload
+
+
+def _parts(payload: bytes) -> Iterator[Part]:
+    at = 0
+    while at < len(payload):
+        name_length, rows, length = _PART.unpack_from(payload, at)
+        at += _PART.size
+        table = payload[at : at + name_length].decode()
+        at += name_length
+        yield Part(table, rows, payload[at : at + length])
+        at += length
+
+
+def _frame_end(data: bytes, at: int) -> int:
+    """Return where the frame at `at` ends; 0 if there is no whole one."""
+    if len(data) - at < _HEADER.size:
+        return 0
+    mark, length, _, checksum = _HEADER.unpack_from(data, at)
+    if mark != _MARK or checksum != crc32(data[at : at + _HEADER.size - 4]):
+        return 0
+    end = at + _HEADER.size + length
+    return end if end <= len(data) else 0
+
+
+def _next_frame(data: bytes, at: int) -> int:
+    """Return where the next whole frame starts, or the end."""
+    while (at := data.find(_MARK, at)) >= 0:
+        if _frame_end(data, at):
+            return at
+        at += 1
+    return len(data)
+
+
+def _made_at(path: Path) -> float:
+    return int(path.stem.partition("-")[0]) / 1e9
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all of `data`, durably; a disk that fills up takes less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

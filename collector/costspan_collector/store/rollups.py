@@ -1,0 +1,147 @@
+"""Sums by hour and latencies by five minutes, recomputed from the calls and never added up.
+
+The insert of a call marks its hour as touched. A recompute reads each call of the hour once and
+puts new rows in place of the old ones. So a span that comes twice, late, or with another price
+changes the rollups as it changes the calls.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from costspan_collector.store.client import Store
+from costspan_collector.store.sql import load_sql
+
+OVERLAP = timedelta(minutes=2)
+"""An insert marks its hour a moment before its rows can be read; longer than that moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A sum in a rollup that is not the sum of the calls."""
+
+    rollup: str
+    at: datetime
+    kind: tuple[str, ...]
+    """The dimensions of the row, in the order of the table's columns."""
+    figure: str
+    kept: str
+    counted: str
+
+    @property
+    def hour(self) -> datetime:
+        """Return the hour it lies in."""
+        return self.at.replace(minute=0)
+
+    def __str__(self) -> str:
+        kind = ", ".join(value or "(none)" for value in self.kind)
+        return (
+            f"{self.rollup} {self.at:%Y-%m-%d %H:%M} ({kind}): "
+            f"{self.figure} is {self.kept}, the calls say {self.counted}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How the rollups stand against the calls."""
+
+    checked_hours: int
+    waiting_hours: int
+    """Not held against the calls: a refresh is due that recomputes them."""
+    differences: tuple[Difference, ...]
+
+    @property
+    def hours(self) -> list[datetime]:
+        """Return the hours with a difference."""
+        return sorted({row.hour for row in self.differences})
+
+    def __str__(self) -> str:
+        parts = [f"{self.checked_hours} hours checked"]
+        if self.waiting_hours:
+            parts.append(f"{self.waiting_hours} wait to be recomputed")
+        if self.differences:
+            parts.append(f"{len(self.differences)} sums differ in {len(self.hours)} hours")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    hour: datetime
+    complete_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    at: datetime
+
+
+def refresh(store: Store, *, overlap: timedelta = OVERLAP) -> int:
+    """Recompute the hours that calls came for since they last were; return how many.
+
+    Raises:
+        Unavailable: the store did not answer; the next refresh makes up for it.
+    """
+    return rebuild(store, _hours(store, "dirty_hours"), overlap=overlap)
+
+
+def rebuild(store: Store, hours: Sequence[datetime], *, overlap: timedelta = OVERLAP) -> int:
+    """Recompute `hours`, a day at a time; return how many.
+
+    Raises:
+        Unavailable: the store did not answer. The days that are not done are as they were.
+    """
+    for some in _by_day(hours):
+        (now,) = store.select(_sql("engine_now"), _Now)
+        version = (now.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+        for name in ("write_costs", "write_latencies"):
+            store.command(_sql(name), hours=some, version=version)
+        store.insert("rollup_hours", [_Complete(hour, now.at - overlap) for hour in some])
+    return len(hours)
+
+
+def verify(store: Store) -> Proof:
+    """Hold every rollup against the calls. Changes nothing.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
+    hours = known_hours(store)
+    found = [row for some in _by_day(hours) for row in _differences(store, some)]
+    dirty = frozenset(_hours(store, "dirty_hours"))  # read last: what came meanwhile is no fault
+    return Proof(
+        checked_hours=len(set(hours) - dirty),
+        waiting_hours=len(dirty),
+        differences=tuple(row for row in found if row.hour not in dirty),
+    )
+
+
+def known_hours(store: Store) -> list[datetime]:
+    """Return the hours that have calls or rollups, without the days whose calls were dropped.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
+    return _hours(store, "known_hours")
+
+
+def _differences(store: Store, hours: list[datetime]) -> list[Difference]:
+    return store.select(_sql("differences"), Difference, hours=hours)
+
+
+def _hours(store: Store, name: str) -> list[datetime]:
+    return [row.hour for row in store.select(_sql(name), _Hour)]
+
+
+def _by_day(hours: Sequence[datetime]) -> Iterator[list[datetime]]:
+    for _, some in groupby(hours, datetime.date):
+        yield list(some)
+
+
+def _sql(name: str) -> str:
+    return load_sql("costspan_collector.store", name)

@@ -1,0 +1,3 @@
+-- One row per UTC hour whose rollups lack something that came, oldest first.
+-- parameters: none
+SELECT hour FROM dirty_hours ORDER BY hour
