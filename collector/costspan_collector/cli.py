@@ -34,6 +34,7 @@ def add_migrate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the typ
 def _collector(args: argparse.Namespace) -> int:
     from starlette.applications import Starlette
 
+    from costspan_collector.grpc_receiver import running_grpc
     from costspan_collector.listening import listen, running
     from costspan_collector.pipeline import Pipeline
     from costspan_collector.receiver import routes
@@ -67,16 +68,18 @@ def _collector(args: argparse.Namespace) -> int:
         stack.callback(pipeline.close)
         app = Starlette(routes=[*routes(pipeline, receiver, book=book)])
         url = stack.enter_context(running(app, listener))
-        _tell(f"{url}/v1/traces", store.url, as_json=args.json)
+        grpc = stack.enter_context(running_grpc(pipeline, receiver, book=book))
+        _tell(f"{url}/v1/traces", grpc, store.url, as_json=args.json)
         stop.wait()
     return 0
 
 
-def _tell(traces: str, kept: str, *, as_json: bool) -> None:
+def _tell(traces: str, grpc: str, kept: str, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"traces": traces, "store": kept}), flush=True)
+        print(json.dumps({"traces": traces, "grpc": grpc, "store": kept}), flush=True)
     else:
-        print(f"spans go to    {traces}\nrows are kept  {kept}", flush=True)
+        doors = f"{traces} and {grpc} (gRPC)" if grpc else traces
+        print(f"spans go to    {doors}\nrows are kept  {kept}", flush=True)
 
 
 def _migrate(args: argparse.Namespace) -> int:

@@ -235,6 +235,10 @@ class _Reader:
             price_book=cost.book,
             price_path=cost.path,
             price_overrides=cost.overrides,
+            estimate={
+                name.removeprefix(semconv.ESTIMATE): ", ".join(own.texts(name))
+                for name in own.starting_with(semconv.ESTIMATE)
+            },
             received_at=self.received_at,
             ingest_id=self.ingest_id,
             **texts,

@@ -72,6 +72,8 @@ class Call:
     price_path: str = ""
     price_overrides: tuple[str, ...] = ()
     """The overrides that hold for it, by name."""
+    estimate: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Bounds where nobody saw the usage, by the names after `costspan.estimate.`."""
     received_at: datetime
     ingest_id: int
     """Of the rows with one identity, the one with the greatest is kept."""

@@ -237,6 +237,7 @@ class TracedCall:
     price_book: str
     price_path: str
     price_overrides: tuple[str, ...]
+    estimate: Mapping[str, str]
     received_at: datetime
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from costspan.pricing import Book
+from costspan_collector.grpc_receiver import running_grpc
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
@@ -73,6 +74,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         pipeline = Pipeline(_open(settings, stack), settings.receiver)
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
+        stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         scheduler = BackgroundScheduler(timezone="UTC")
         schedule.add_jobs(scheduler, store, settings.reconcile, book)
         alerts = settings.alerts

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from costspan.errors import Rejected
 from costspan_collector.jobs import run_job
-from costspan_collector.settings import ClickHouse, Receiver, read_settings
+from costspan_collector.settings import ClickHouse, Pricing, Receiver, read_settings
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.serve import Serving, Settings, serving
@@ -115,6 +115,7 @@ def running(*, port: int, days: int, seed: int, data: Path | None) -> Generator[
                 lookback_days=days + 2,
                 interval_seconds=60,
             ),
+            pricing=Pricing(overrides=None),
             # The faults are in the history already: who looks now need not wait for them to last.
             alerts=Alerts(interval_seconds=30, for_seconds=0),
         )

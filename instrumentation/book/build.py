@@ -75,7 +75,7 @@ _WITNESS_NAMES = {
     "sora-2-pro-high-res": ("sora-2-pro", "video_seconds_1024", 1),
 }
 _TIERS = {"batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast"}
-_ANY_TIER = frozenset({"decision_input", "video_seconds_720", "video_seconds_1024"})
+_ANY_TIER = frozenset({"video_seconds_720", "video_seconds_1024"})
 
 
 class Key(NamedTuple):
@@ -279,6 +279,11 @@ def _read_genai(
             for name, of in separate.items():
                 if of == model and key.model == model and key.tier == "standard":
                     table.put(key._replace(model=name), cell)
+    decisions = next(provider for provider in providers if provider.id == "openai-decisions")
+    for info in decisions.models:  # the same models at another endpoint: all input, nothing else
+        for key, cell, _ in _genai_cells(info, info.id, source):
+            where = f"{source}:{decisions.id}/{info.id}"
+            table.put(key._replace(meter="decision_input"), replace(cell, source=where))
 
 
 def _genai_cells(
@@ -403,11 +408,11 @@ def _witness_meter(label: str) -> tuple[str, str, str, int] | None:
     if suffix in _TIERS:
         base, tier = stem, _TIERS[suffix]
     elif suffix == "decisions":  # caches and output cost nothing there, whatever the witness says
-        return (
-            ("any", "any", "decision_input", MILLION)
-            if label == "input_cost_per_token_decisions"
-            else None
-        )
+        contexts = {
+            "input_cost_per_token": "short",
+            "input_cost_per_token_above_272k_tokens": "long",
+        }
+        return ("standard", contexts[stem], "decision_input", MILLION) if stem in contexts else None
     if base.endswith("_above_272k_tokens"):
         base, context = base.removesuffix("_above_272k_tokens"), "long"
     if base in _NOT_RATES or base == "search_cost_per_query":

@@ -71,12 +71,12 @@ class Attribution:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        *outer, (last, token) = _entered.get() or ((None, None),)
-        if last is not self or token is None:  # left in another task than it was entered in
+        entered = _entered.get()
+        if not entered or entered[-1][0] is not self:  # left in another task than entered in
             count("attribution_left_elsewhere")
             return
-        _entered.set(tuple(outer))
-        context.detach(token)
+        _entered.set(entered[:-1])
+        context.detach(entered[-1][1])
 
     def __call__(self, function: _Function) -> _Function:
         """Return `function` with its calls attributed; coroutine functions stay such.

@@ -1,6 +1,7 @@
 """`costspan doctor`: make one call and show what would be sent, where, and at which price."""
 
 import argparse
+import base64
 import importlib
 import json
 import logging
@@ -15,9 +16,10 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distributions, entry_points, version
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from costspan import semconv
 from costspan.counters import counters
@@ -176,13 +178,18 @@ def _look_at_destination(found: Examination, endpoint: str | None) -> None:
 
 def _post(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Send an empty OTLP request, which every receiver accepts."""
-    if urlsplit(url).scheme not in {"http", "https"}:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
         return {"error": "it is not an http(s) URL"}
+    login, _, place = parts.netloc.rpartition("@")
+    if login:  # the exporter sends it as a header too
+        login = base64.b64encode(unquote(login).encode()).decode()
+        headers = {"Authorization": f"Basic {login}", **headers}
     authority = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
     started = time.perf_counter()
     try:
         request = urllib.request.Request(  # noqa: S310
-            url,
+            parts._replace(netloc=place).geturl(),
             data=b"",
             headers={**headers, "Content-Type": "application/x-protobuf"},
             method="POST",
@@ -194,7 +201,7 @@ def _post(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         error.close()
         status = error.code
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return {"error": str(getattr(error, "reason", None) or error)}
     return {"status": status, "seconds": round(time.perf_counter() - started, 4)}
 

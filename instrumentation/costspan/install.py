@@ -80,8 +80,8 @@ def install(
         content_limit: The most characters kept of each side of a call.
         redact: What each kept text goes through first; where it raises no content is kept.
 
-    An argument wins over its `COSTSPAN_CAPTURE_` variable. Called again without arguments it changes nothing; with arguments it replaces the
-    installation before.
+    An argument wins over its `COSTSPAN_CAPTURE_` variable. Called again without arguments it
+    changes nothing; with arguments it replaces the installation before.
     """
     global _current
     overrides = _given(

@@ -48,7 +48,7 @@ _Note = tuple[tuple[Any, ...], tuple[Any, ...], float]
 
 _made: "weakref.WeakKeyDictionary[MeterProvider, Instruments]" = weakref.WeakKeyDictionary()
 """By provider, since an instrument must not be made twice, however often we are installed."""
-_making = threading.Lock()
+_making = threading.RLock()  # a stream collected in here ends its call, which asks again
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that nobody will release
     os.register_at_fork(
         before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release

@@ -64,6 +64,8 @@ BATCH = "costspan.batch"
 """On a line of a batch: the id of the batch, where it is known."""
 
 # costspan: a call whose usage nobody saw (status `estimated`); none of it is measured
+ESTIMATE = "costspan.estimate."
+"""Prefix of all of them."""
 ESTIMATE_INPUT_TOKENS = "costspan.estimate.input_tokens"
 ESTIMATE_OUTPUT_TOKENS_LOW = "costspan.estimate.output_tokens_low"
 """The output that was seen."""

@@ -132,7 +132,7 @@ def _without_usage(body: Mapping[str, Any], request: Mapping[str, Any] | None) -
         return _metered("trained_tokens", _count(body, "trained_tokens"))
     if "per_model_usage" in body:
         runs = (
-            (str(run.get("run_model_name")), _tokens(run))
+            (str(run.get("model_name") or run.get("run_model_name")), _tokens(run))
             for run in _objects(body["per_model_usage"])
         )
         others = tuple(OtherModel(model, model, used) for model, used in runs if used)

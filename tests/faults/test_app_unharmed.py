@@ -1,12 +1,16 @@
 """Whatever goes wrong in the shim or on the wire, the app sees what it would see without us."""
 
 import asyncio
+import contextlib
+import functools
 import gc
+import gzip
 import json
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,11 +19,13 @@ import httpx2
 import openai
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import costspan
 from costspan import semconv
-from costspan.capture.call import Call
+from costspan.capture.call import Call, end_all
 from costspan.capture.hooks import Capture
 from costspan.capture.start import Starter
 from costspan.counters import counters
@@ -746,3 +752,186 @@ def test_calls_in_many_threads_end_once_each(here: OpenAIHere, capture: Any) -> 
         thread.join()
     assert len(captured.calls) == 8
     assert all(span.attributes[semconv.OUTPUT_TOKENS] == 3 for span in captured.calls)
+
+
+def test_a_stream_that_is_not_sampled_is_not_asked_for_usage(here: OpenAIHere) -> None:
+    installation = costspan.install(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
+    try:
+        assert [len(each.choices) for each in stream(here.client())] == [1, 1, 1]
+    finally:
+        installation.uninstall()
+    assert b"include_usage" not in here.requests[0].content
+
+
+def raw(client: Any, **options: Any) -> list[bytes]:
+    """Return what the app sees that reads the bytes of an answer, piece by piece."""
+    lazily = client.chat.completions.with_streaming_response
+    with lazily.create(**ASK, **options) as answer:
+        return list(answer.iter_bytes())
+
+
+def test_bytes_of_a_stream_with_other_line_ends_are_not_held_back(
+    here: OpenAIHere, capture: Any
+) -> None:
+    capture()
+    asked, plain = (
+        [event.replace(b"\n", b"\r\n") for event in chunks(usage=usage)] for usage in (True, False)
+    )
+    here.answers = [sse(Wire(asked))]
+    assert raw(here.client(), stream=True) == plain
+
+
+def test_bytes_without_an_end_are_not_held_back_for_ever(here: OpenAIHere, capture: Any) -> None:
+    captured = capture()
+    pieces = [b"data: " + bytes(2**19), bytes(2**19), b"more", b"\n\n"]
+    here.answers = [sse(Wire(pieces))]
+    assert b"".join(raw(here.client(), stream=True)) == b"".join(pieces)
+    assert counters()["event_too_large"] == 1
+    assert len(captured.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b'data: {"choices": [],\ndata: "usage": {}', b"}\n\ndata: [DONE]\n\n"],
+        [b'data: {"choices"', b': [], "usage": nonsense}\n\n', b"data: [DONE]\n\n"],
+    ],
+)
+def test_no_byte_is_lost_of_an_event_that_is_not_one_json_document(
+    pieces: list[bytes], here: OpenAIHere, capture: Any
+) -> None:
+    capture()
+    here.answers = [sse(Wire(pieces))]
+    assert b"".join(raw(here.client(), stream=True)) == b"".join(pieces)
+
+
+def test_a_packed_body_is_not_unpacked_without_bound(here: OpenAIHere, capture: Any) -> None:
+    captured = capture()
+    before = counters().get("body_too_large", 0)
+    packed = gzip.compress(b'{"a": "' + bytes(40_000_000) + b'"}')
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    here.answers = [httpx2.Response(200, headers=headers, stream=httpx2.ByteStream(packed))]
+    with here.client().chat.completions.with_streaming_response.create(**ASK) as answer:
+        assert b"".join(answer.http_response.iter_raw()) == packed
+    assert counters()["body_too_large"] == before + 1
+    assert captured.call[semconv.PRICE_STATUS] == "missing_usage"
+
+
+def test_an_error_of_another_library_is_the_error_of_the_call(capture: Any) -> None:
+    class Refused(Exception):
+        response: Any = {"Error": {"Code": "Throttled"}}  # noqa: RUF012
+
+        @property
+        def request(self) -> Any:
+            raise RuntimeError
+
+    def refuse(_: httpx2.Request) -> httpx2.Response:
+        raise Refused
+
+    captured = capture()
+    http = httpx2.Client(transport=httpx2.MockTransport(refuse))
+    with pytest.raises((Refused, openai.APIConnectionError)):
+        openai.OpenAI(api_key="k", http_client=http, max_retries=0).responses.create(input="x")
+    assert captured.call[semconv.ERROR_TYPE] in {"Refused", "APIConnectionError"}
+    assert not captured.calls[0].status.is_ok
+
+
+def test_what_a_failed_attempt_held_goes_with_its_error(capture: Any) -> None:
+    class Held:
+        pass
+
+    held: list[weakref.ref[Held]] = []
+
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        here = Held()
+        held.append(weakref.ref(here))
+        msg = "no"
+        raise httpx2.ConnectError(msg, request=request)
+
+    capture()
+    http = httpx2.Client(transport=httpx2.MockTransport(refuse))
+    client = openai.OpenAI(api_key="k", http_client=http, max_retries=0)
+    gc.disable()
+    try:
+        with contextlib.suppress(openai.APIConnectionError):
+            client.responses.create(input="x")
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
+
+
+def test_open_streams_can_be_ended_while_others_are_opened(here: OpenAIHere, capture: Any) -> None:
+    captured = capture()
+    opened: list[Any] = []
+    faults: list[BaseException] = []
+    done = threading.Event()
+
+    def end() -> None:
+        while not done.is_set():
+            try:
+                end_all()
+            except RuntimeError as error:
+                faults.append(error)
+
+    ending = threading.Thread(target=end)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    ending.start()
+    try:
+        client = here.client()
+        opened.extend(stream(client) for _ in range(150))
+    finally:
+        done.set()
+        ending.join()
+        sys.setswitchinterval(interval)
+    end_all()
+    assert not faults
+    assert len(captured.calls) == len(opened)
+
+
+def test_uninstalling_never_raises(here: OpenAIHere) -> None:
+    class Broken(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002
+            return SpanExportResult.SUCCESS
+
+        def shutdown(self) -> None:
+            raise OSError
+
+    installation = costspan.install(span_exporter=Broken())
+    here.client().chat.completions.create(**ASK)
+    installation.uninstall()
+    assert counters()["uninstall_failed"] == 1
+    assert not hasattr(openai.OpenAI.request, "__wrapped__")
+
+
+def test_hooks_that_another_library_wrapped_are_not_put_in_twice(
+    here: OpenAIHere, capture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture()
+    ours = openai.Stream.__init__
+
+    def theirs(*args: Any, **kwargs: Any) -> None:
+        ours(*args, **kwargs)
+
+    monkeypatch.setattr(openai.Stream, "__init__", functools.wraps(ours)(theirs))
+    captured = capture(http_spans=False)  # in place of the one before
+    assert len(list(stream(here.client()))) == 3
+    assert captured.call[semconv.STREAM_CHUNKS] == 3
+
+
+def test_a_stream_class_of_the_app_may_iterate_over_anything(
+    here: OpenAIHere, capture: Any
+) -> None:
+    class Numbers(openai.Stream[Any]):
+        def __stream__(self) -> Iterator[Any]:
+            return iter([1, 2, 3])
+
+    captured = capture()
+    numbers = here.client().post(
+        "/chat/completions", body={**ASK, "stream": True}, cast_to=dict, stream=True,
+        stream_cls=Numbers,
+    )  # fmt: skip
+    assert next(numbers) == 1
+    del numbers
+    gc.collect()
+    assert captured.call[semconv.STREAM_CHUNKS] == 1

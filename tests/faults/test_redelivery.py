@@ -71,6 +71,8 @@ class Senders:
     numbers: Iterator[int]
     acknowledged: list[int] = field(default_factory=list[int])
     stopped: threading.Event = field(default_factory=threading.Event)
+    heard: threading.Event = field(default_factory=threading.Event)
+    """Set by an acknowledgement."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, url: str) -> None:
@@ -86,6 +88,7 @@ class Senders:
                 if answer.status_code == 200:
                     with self.lock:
                         self.acknowledged += sent
+                    self.heard.set()
 
 
 class Killed:
@@ -119,7 +122,7 @@ from costspan_collector.store import connect
 
 @dataclass
 class Found:
-    number: int
+    span_id: str
     versions: int
 
 store = connect(sys.argv[1])
@@ -128,9 +131,8 @@ assert pipeline.settle()
 assert pipeline.backlog.quarantined == 0
 pipeline.close()
 for row in store.select(
-    "SELECT reinterpretAsUInt64(reverse(toString(span_id))) - 1 AS number, count() AS versions "
-    "FROM calls GROUP BY span_id", Found):
-    print(row.number, row.versions)
+    "SELECT hex(calls.span_id) AS span_id, count() AS versions FROM calls GROUP BY ALL", Found):
+    print(int(row.span_id, 16) - 1, row.versions)
 """
 
 
@@ -140,9 +142,11 @@ def kill_often(tmp_path: Path, wire: Any, kills: int, dice: random.Random) -> No
     for _ in range(kills):
         collector = Killed(data)
         senders.stopped.clear()
+        senders.heard.clear()
         with ThreadPoolExecutor(4) as pool:
             sending = [pool.submit(senders.send, collector.url) for _ in range(4)]
-            threading.Event().wait(dice.uniform(0.05, 0.8))
+            assert senders.heard.wait(30)
+            threading.Event().wait(dice.uniform(0, 0.8))
             collector.kill()
             senders.stopped.set()
             for each in sending:

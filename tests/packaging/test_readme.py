@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from costspan.pricing import Status
+from costspan.pricing.overrides import read_overrides
+
 ROOT = Path(__file__).parents[2]
 COSTSPAN = [sys.executable, "-m", "costspan"]
 RUN_ELSEWHERE = {
@@ -31,6 +34,17 @@ def test_every_command_of_the_readme_is_run_by_a_test() -> None:
     shown = {line.strip() for line in blocks.splitlines() if line.strip()}
     inline = {found for found in re.findall(r"`(uv run costspan[^`]*)`", text)}
     assert shown | inline == RUN_ELSEWHERE.keys() | RUN_HERE
+
+
+def test_the_negotiated_prices_of_the_docs_can_be_read() -> None:
+    text = ROOT.joinpath("docs/prices.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert [rule.name for rule in read_overrides(example).rules] == ["acme-2026", "acme-mini-input"]
+
+
+def test_every_status_is_in_the_docs() -> None:
+    text = ROOT.joinpath("docs/prices.md").read_text(encoding="utf-8")
+    assert {status.value for status in Status} <= set(re.findall(r"`([a-z_]+)`", text))
 
 
 def test_price_prints_the_parts_and_their_sum() -> None:

@@ -1,6 +1,7 @@
 """Who a call was for, from a block or a decorator to the span."""
 
 import asyncio
+import contextvars
 import hashlib
 import inspect
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from opentelemetry import baggage
 
 from costspan import attribute, semconv
+from costspan.counters import counters
 
 
 def carried() -> dict[str, Any]:
@@ -79,3 +81,37 @@ def test_the_block_ends_when_it_raises() -> None:
     with pytest.raises(KeyError), attribute(team="search"):
         raise KeyError
     assert carried() == {}
+
+
+def test_one_block_may_be_used_by_several_tasks_at_once() -> None:
+    shared = attribute(team="a")
+    first_in, second_in, first_out = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def first() -> dict[str, Any]:
+        with shared:
+            first_in.set()
+            await second_in.wait()
+        first_out.set()
+        return carried()
+
+    async def second() -> dict[str, Any]:
+        await first_in.wait()
+        with shared:
+            second_in.set()
+            await first_out.wait()
+            assert carried() == {semconv.TEAM: "a"}
+        return carried()
+
+    async def both() -> list[dict[str, Any]]:
+        return [*await asyncio.gather(first(), second())]
+
+    assert asyncio.run(both()) == [{}, {}]
+
+
+def test_a_block_that_is_left_elsewhere_than_entered_does_no_harm() -> None:
+    block = attribute(team="a")
+    contextvars.copy_context().run(block.__enter__)
+    with attribute(team="b"):
+        block.__exit__(None, None, None)
+        assert carried() == {semconv.TEAM: "b"}
+    assert counters()["attribution_left_elsewhere"] == 1

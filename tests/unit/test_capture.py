@@ -1,10 +1,12 @@
 """What a call's span says."""
 
+import gzip
 import hashlib
 import json
 import socket
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -326,3 +328,56 @@ def test_a_fault_before_the_http_span_keeps_the_call(
     monkeypatch.setattr("costspan.capture.attempts.prepare", broken)
     ask(client(chat()))
     assert captured.call[semconv.PRICE_STATUS] == "priced"
+
+
+def packed(answer: dict[str, Any]) -> openai.OpenAI:
+    """Return a client whose answers are compressed, as OpenAI's are."""
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    content = gzip.compress(json.dumps(answer).encode())
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, headers=headers, stream=httpx2.ByteStream(content))
+    )
+    return openai.OpenAI(api_key=KEY, http_client=httpx2.Client(transport=transport))
+
+
+def test_a_raw_answer_that_came_compressed_has_its_tokens(capture: Any) -> None:
+    captured = capture()
+    answer = packed(chat()).chat.completions.with_raw_response.create(model="m", messages=[])
+    assert captured.call[semconv.INPUT_TOKENS] == 1117
+    assert answer.parse().usage
+
+
+@pytest.mark.parametrize("vector", [[0.12345] * 3000, "AAAAv" * 3000])
+def test_a_raw_answer_has_its_tokens_however_many_vectors_it_has(
+    vector: object, capture: Any
+) -> None:
+    captured = capture()
+    answer = {
+        "object": "list",
+        "model": "text-embedding-3-small",
+        "data": [{"object": "embedding", "index": 0, "embedding": vector}] * 100,
+        "usage": {"prompt_tokens": 100, "total_tokens": 100},
+    }
+    embeddings = packed(answer).embeddings.with_raw_response
+    embeddings.create(model="text-embedding-3-small", input=["x"] * 100)
+    assert captured.call[semconv.INPUT_TOKENS] == 100
+    assert captured.call[semconv.COST_USD] == "0.000002"
+
+
+def test_a_clock_that_is_set_back_during_a_call_does_not_change_how_long_it_took(
+    capture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured = capture(http_spans=False)
+    made = client(chat())
+    real, asked = time.time_ns, 0
+
+    def set_back() -> int:
+        nonlocal asked
+        asked += 1
+        return real() - (asked - 1) * 3600 * 10**9
+
+    monkeypatch.setattr(time, "time_ns", set_back)
+    monkeypatch.setattr("opentelemetry.sdk.trace.time_ns", set_back)
+    ask(made)
+    (span,) = captured.calls
+    assert 0 < span.end_time - span.start_time < 60 * 10**9

@@ -188,3 +188,24 @@ def test_a_stream_too_long_to_redact_whole_is_not_kept() -> None:
         gathered.gather({"choices": [{"index": 0, "delta": {"content": "x" * 2**19}}]})
     assert gathered.body() is None
     assert counters()["content_too_large"] == before + 1
+
+
+def test_a_name_is_redacted_wherever_it_is_written() -> None:
+    told = [{"type": "text", "text": "Zoë called"}]
+    request = {"messages": [{"role": "tool", "tool_call_id": "c", "content": told}]}
+    (message,) = content(request, redact=lambda text: text.replace("Zoë", "***"))[IN]
+    assert "*** called" in message["parts"][0]["response"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ANSWER,
+        {"output": [{"type": "message", "content": [{"type": "output_text", "text": "4"}]}]},
+    ],
+)
+def test_an_answer_in_one_piece_is_gathered_too(body: dict[str, Any]) -> None:
+    gathered = Gathered()
+    gathered.gather(body)
+    (message,) = content({}, gathered.body())[OUT]
+    assert message["parts"] == [{"type": "text", "content": "4"}]

@@ -1,5 +1,6 @@
 """`costspan doctor` shows one real call as it would be sent, and what to do where it would not."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -88,6 +89,24 @@ def test_a_collector_that_is_not_there_is_said_with_what_to_do(examine: Doctor) 
     (finding,) = found["findings"]
     assert finding.startswith("no spans arrive at http://127.0.0.1:9/v1/traces")
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in finding
+
+
+def test_a_login_in_the_endpoint_is_sent_as_a_header_and_not_shown(
+    loopback: Any, examine: Doctor
+) -> None:
+    status, found = examine("--endpoint", loopback.url.replace("//", "//me:a-pass%40word@"))
+    assert status == 0
+    assert "word" not in json.dumps(found)
+    login = base64.b64encode(b"me:a-pass@word").decode()
+    assert f"Basic {login}" in [sent.get("authorization") for sent in loopback.headers]
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:no-port", "me:a-pass-word@"])
+def test_an_endpoint_that_is_none_is_a_finding(place: str, examine: Doctor) -> None:
+    status, found = examine("--endpoint", f"http://{place}")
+    assert status == 1
+    assert "no spans arrive" in found["findings"][0]
+    assert "pass-word" not in json.dumps(found)
 
 
 def test_a_collector_that_refuses_is_said_with_its_answer(loopback: Any, examine: Doctor) -> None:

@@ -398,6 +398,26 @@ def test_a_status_that_was_sent_is_not_priced_over(wire: Any) -> None:
     assert (call.cost_usd, call.price_status) == (None, "unknown_tier")
 
 
+def test_the_bounds_of_an_estimate_stand_beside_a_cost_that_is_unknown(wire: Any) -> None:
+    span = wire.span(
+        1,
+        *OTHERS,
+        **{
+            "costspan.price.status": "estimated",
+            "costspan.estimate.input_tokens": 12,
+            "costspan.estimate.low_usd": "0.0000018",
+            "costspan.estimate.missing": ["tools", "images"],
+        },
+    )
+    call = read_call(wire, span)
+    assert (call.cost_usd, call.input_tokens, call.price_status) == (None, None, "estimated")
+    assert call.estimate == {
+        "input_tokens": "12",
+        "low_usd": "0.0000018",
+        "missing": "tools, images",
+    }
+
+
 def test_times_are_whole_microseconds(wire: Any) -> None:
     start = int(datetime(2026, 11, 20, 11, tzinfo=UTC).timestamp()) * 10**9 + 123_456_789
     call = read_call(

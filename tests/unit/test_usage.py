@@ -186,7 +186,7 @@ def test_a_picture_whose_tokens_are_told_nowhere_is_not_taken_for_free() -> None
 def test_the_models_of_an_evaluation_are_billed_each_at_its_own_rates() -> None:
     runs = [
         {
-            "run_model_name": "gpt-4.1",
+            "model_name": "gpt-4.1",
             "prompt_tokens": 9,
             "completion_tokens": 1,
             "cached_tokens": 4,

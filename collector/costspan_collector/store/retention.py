@@ -1,18 +1,15 @@
 """What is kept for how long: who called, then the calls, then their sums.
 
-Days go as whole partitions. A day's calls go only after its sums are made once more from them,
-and from then on nothing recomputes those sums.
+Days go as whole partitions. Before calls go, the rollups are brought up to date, and from then on
+nothing recomputes the sums of their day.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from costspan_collector.store.client import Store
-from costspan_collector.store.rollups import rebuild
+from costspan_collector.store.rollups import refresh
 from costspan_collector.store.sql import load_sql
-
-_IDENTITIES = ("user", "customer", "response_id", "request_id")
-_INDEXED = ("user",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +119,18 @@ def let_go(store: Store, found: Outdated, now: datetime) -> None:
     Raises:
         Unavailable: the store did not answer.
     """
+    if found.dropped:
+        refresh(store)
+        store.insert("dropped_days", [_Dropped(day, now) for day in found.dropped])
     for day in found.dropped:
-        _drop_calls(store, day, now)
+        store.command(f"ALTER TABLE calls DROP PARTITION '{day:%Y%m%d}'")
     for day in found.attempts:
         store.command(f"ALTER TABLE http_attempts DROP PARTITION '{day:%Y%m%d}'")
-    for day in sorted(set(found.cleared) - set(found.dropped)):
-        clears = [f"CLEAR COLUMN {name} IN PARTITION '{day:%Y%m%d}'" for name in _IDENTITIES]
-        clears += [f"CLEAR INDEX ix_{name} IN PARTITION '{day:%Y%m%d}'" for name in _INDEXED]
-        for clear in clears:
-            store.command(f"ALTER TABLE calls {clear}")
+    if found.cleared:
+        until = found.cleared[-1] + timedelta(days=1)
+        store.command(_sql("clear_identities"), until=until)
     for table, partition in found.rollups:
         store.command(f"ALTER TABLE {table} DROP PARTITION '{partition}'")
-
-
-def _drop_calls(store: Store, day: date, now: datetime) -> None:
-    if day not in {row.day for row in store.select("SELECT day FROM dropped_days", _Day)}:
-        midnight = datetime.combine(day, time(), UTC)
-        rebuild(store, [midnight + timedelta(hours=hour) for hour in range(24)])
-        store.insert("dropped_days", [_Dropped(day, now)])
-    store.command(f"ALTER TABLE calls DROP PARTITION '{day:%Y%m%d}'")
 
 
 def _stored(store: Store, table: str, until: date) -> list[_StoredDay]:

@@ -52,6 +52,7 @@ SELECT
     c.price_book AS price_book,
     c.price_path AS price_path,
     c.price_overrides AS price_overrides,
+    c.estimate AS estimate,
     c.received_at AS received_at
 FROM calls AS c FINAL
 WHERE c.started_at >= first_start AND c.started_at <= last_start

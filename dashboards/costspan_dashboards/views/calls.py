@@ -1,7 +1,7 @@
 """Calls: the list, and one call with its trace. Which of the two is in the URL."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import streamlit as st
@@ -137,6 +137,14 @@ def _row(call: ListedCall) -> dict[str, object]:
         "api": call.api_type,
         "project": call.project,
     }
+
+
+def _bounds(estimate: Mapping[str, str]) -> str:
+    """Return between what a cost lies that nobody measured; empty where it was measured."""
+    if not estimate:
+        return ""
+    low, high = estimate.get("low_usd", "?"), estimate.get("high_usd", "unknown")
+    return f"{low} to {high} USD; not counted: {estimate.get('missing') or 'nothing'}"
 
 
 def _outcome(call: ListedCall | TracedCall) -> str:
@@ -348,5 +356,6 @@ def _facts(call: TracedCall) -> list[tuple[str, str]]:
         ("stream outcome", call.stream_outcome),
         ("finish reasons", ", ".join(call.finish_reasons)),
         ("price status", call.price_status),
+        ("estimated", _bounds(call.estimate)),
         ("received", time_text(call.received_at)),
     ]

@@ -72,7 +72,7 @@ def _headline(
 ) -> None:
     if measure == "usd":
         total = usd_text(found.cost_usd if seen.cost_usd is not None or not seen.calls else None)
-        words = f"**{escaped(total)}** estimated at list price, USD"
+        words = f"**{escaped(total)}** estimated, USD"
     else:
         words = f"**{count_text(found.tokens)}** tokens"
     st.markdown(

@@ -83,8 +83,9 @@ def from_error(error: BaseException) -> Attributes:
     try:
         put(found, semconv.ERROR_CODE, text(getattr(error, "code", None)))
         response = getattr(error, "response", None)
-        if hasattr(getattr(response, "headers", None), "raw"):
-            found |= from_headers(response.headers)
+        headers = getattr(response, "headers", None)
+        if hasattr(headers, "raw"):
+            found |= from_headers(headers)
             put(found, semconv.HTTP_STATUS, getattr(error, "status_code", None))
         request = getattr(response, "request", None) or getattr(error, "request", None)
         if request is not None:

@@ -109,7 +109,6 @@ class _Exchange:
         self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
         return _silent(type(error))() if isinstance(error, Exception) else error
 
-
     def raise_error(self) -> None:
         """Raise what was kept, if anything, and forget it: it refers to the frames it came by."""
         error, self.error = self.error, None

@@ -11,7 +11,7 @@ from costspan.capture.call import Call
 from costspan.counters import count
 
 
-def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None, None]:
+def watch(call: Call, chunks: Iterator[Any]) -> Generator[Any, None, None]:
     """Yield `chunks`, and end the call when they end, fail or are closed."""
     try:
         for chunk in chunks:
@@ -23,7 +23,8 @@ def watch(call: Call, chunks: Generator[Any, None, None]) -> Generator[Any, None
                 call.first_chunk = call.last_chunk
             yield chunk
     except GeneratorExit:
-        chunks.close()
+        if isinstance(chunks, Generator):  # not so in a stream class of the app's own
+            chunks.close()
         _end(call)
         raise
     except BaseException as error:

@@ -50,7 +50,8 @@ def price_body(
 
 def model_of(body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> str:
     """Return the model that answered, the one that was asked for where the body tells none."""
-    tellers = (_call(body), body, _object(body.get("session")), request or {})
+    holders = (_object(body.get(name)) for name in ("session", "sample"))
+    tellers = (_call(body), body, *holders, request or {})
     return next(filter(None, (_text(teller, "model") for teller in tellers)), "")
 
 
@@ -79,7 +80,8 @@ def _case(case: Mapping[str, Any], book: Book) -> Price:
     """Return the price of the call, if it used anything, together with the fees beside it."""
     at = datetime.fromisoformat(case["timestamp"])
     body = _object(case["response"])
-    fees = [_fee(_object(record), at, book) for record in case.get("meters") or ()]
+    size: Mapping[str, Any] = {"memory_limit": body.get("memory_limit")}
+    fees = [_fee({**size, **_object(record)}, at, book) for record in case.get("meters") or ()]
     if fees and "usage" not in body:
         return _together(fees)
     call = price_body(

@@ -144,6 +144,7 @@ def _lines(outcome: "Outcome", verb: str) -> list[str]:
     )
     if outcome.run:
         lines.append(f"run {outcome.run.run_id} {verb}, price book {outcome.book}")
+        lines.append("to hold the bill against it: costspan reconcile run --days N, as far back")
     elif verb == "applied":
         lines.append("every call has this price already, so nothing was written")
     else:

@@ -6,8 +6,7 @@ every run can be taken back.
 """
 
 import json
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from uuid import UUID, uuid4
 
-from costspan.errors import Rejected
+from costspan.errors import CostspanError, Rejected
 from costspan.money import plain
 from costspan.pricing import Book
 from costspan_collector.store import Store, load_sql
@@ -134,10 +133,11 @@ class Repricing:
             Rejected: a price has too many digits to be exact.
         """
         run_id = uuid4()
-        with self._prepared(run_id, scope, book):
-            differences = self._differences(run_id, scope)
+        try:
+            self._prepare(run_id, scope, book)
+            return Outcome(None, book.version, self._differences(run_id, scope))
+        finally:
             self._forget(run_id)
-        return Outcome(None, book.version, differences)
 
     def apply(self, scope: Scope, book: Book) -> Outcome:
         """Give the calls their price by `book`; go on with the same run where one was cut off.
@@ -151,11 +151,15 @@ class Repricing:
             run_id = uuid4()
             overrides = tuple(sorted({override.name for override in book.overrides}))
             run = Run(run_id, scope, book.version, overrides, STARTED, self.now(), self.actor)
-            with self._prepared(run_id, scope, book):
+            try:
+                self._prepare(run_id, scope, book)
                 outcome = Outcome(run, run.book, self._differences(run_id, scope))
-                if not outcome.changed_calls:
-                    self._forget(run_id)
-                    return Outcome(None, run.book, outcome.differences)
+            except CostspanError:
+                self._forget(run_id)
+                raise
+            if not outcome.changed_calls:
+                self._forget(run_id)
+                return replace(outcome, run=None)
             self._note(STARTED, outcome)
         else:
             outcome = Outcome(run, run.book, self._differences(run.run_id, run.scope))
@@ -233,32 +237,26 @@ class Repricing:
             raise Rejected(msg)
         return None
 
-    @contextmanager
-    def _prepared(self, run_id: UUID, scope: Scope, book: Book) -> Generator[None]:
-        """Write down the prices before and after; forget them if anything fails."""
+    def _prepare(self, run_id: UUID, scope: Scope, book: Book) -> None:
+        """Write down the prices before and after of each call that gets another one."""
         lengths, (since, until) = thresholds(book), _instants(scope.since, scope.until)
-        try:
-            kinds = self.store.select(
-                load_sql(_PACKAGE, "kinds"), Kind, since=since, until=until, thresholds=lengths
-            )
-            found = [
-                row
-                for kind in kinds
-                if scope.covers(kind.model, book)
-                for row in rates(kind, book, run_id)
-            ]
-            self.store.insert("reprice_rates", found)
-            self.store.command(
-                load_sql(_PACKAGE, "price_calls"),
-                run_id=run_id,
-                since=since,
-                until=until,
-                thresholds=lengths,
-            )
-            yield
-        except BaseException:
-            self._forget(run_id)
-            raise
+        kinds = self.store.select(
+            load_sql(_PACKAGE, "kinds"), Kind, since=since, until=until, thresholds=lengths
+        )
+        found = [
+            row
+            for kind in kinds
+            if scope.covers(kind.model, book)
+            for row in rates(kind, book, run_id)
+        ]
+        self.store.insert("reprice_rates", found)
+        self.store.command(
+            load_sql(_PACKAGE, "price_calls"),
+            run_id=run_id,
+            since=since,
+            until=until,
+            thresholds=lengths,
+        )
 
     def _forget(self, run_id: UUID) -> None:
         for table in ("reprice_calls", "reprice_rates"):

@@ -1,0 +1,324 @@
+"""From the HTTP door to durable, deduplicated rows, beside what the engine alone can do.
+
+uv run python tests/bench/bench_collector.py [SPANS]
+uv run pytest -m bench tests/bench/bench_collector.py
+
+The ceiling is the engine reading the same spans by itself: the bytes of the requests in a file,
+`INSERT INTO calls SELECT ... FROM file(...)` with the schema of OTLP, nothing of Python. Rates are
+per CPU second of all threads of the collector's process, since other work runs beside a bench.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from costspan_collector.store import connect, migrate
+
+SPANS = 100_000
+BATCH = 512
+CLIENTS = 8
+CALLS_A_SECOND = 2000
+PACED_SECONDS = 10
+PACED_BATCH = 20
+MOST_P99_SECONDS = 0.25
+MOST_BYTES_A_CALL = 60
+HEADERS = {"content-type": "application/x-protobuf"}
+MODELS = ["gpt-4o-mini-2024-07-18", "gpt-5.4", "gpt-5-mini-2025-08-07", "gpt-4.1-2025-04-14"]
+
+SCHEMA = """
+syntax = "proto3";
+message AnyValue { string string_value = 1; int64 int_value = 3; }
+message Span {
+    bytes trace_id = 1; bytes span_id = 2;
+    fixed64 start_time_unix_nano = 7; fixed64 end_time_unix_nano = 8;
+    map<string, AnyValue> attributes = 9;
+}
+message ScopeSpans { repeated Span spans = 2; }
+message ResourceSpans { repeated ScopeSpans scope_spans = 2; }
+message Request { repeated ResourceSpans resource_spans = 1; }
+"""
+CEILING = """
+INSERT INTO calls (
+    started_at, trace_id, span_id, operation, provider, request_model, response_model, response_id,
+    team, feature, user, project, input_tokens, cached_tokens, output_tokens, cost_usd, duration_us)
+WITH
+    mapKeys(span.5) AS k, mapValues(span.5) AS v,
+    v.string_value AS s, v.int_value AS i
+SELECT
+    fromUnixTimestamp64Nano(toInt64(span.3), 'UTC'), toFixedString(span.1, 16), toFixedString(span.2, 8),
+    s[indexOf(k, 'gen_ai.operation.name')], s[indexOf(k, 'gen_ai.provider.name')],
+    s[indexOf(k, 'gen_ai.request.model')], s[indexOf(k, 'gen_ai.response.model')],
+    s[indexOf(k, 'gen_ai.response.id')], s[indexOf(k, 'costspan.team')],
+    s[indexOf(k, 'costspan.feature')], s[indexOf(k, 'costspan.user')],
+    s[indexOf(k, 'costspan.project')], i[indexOf(k, 'gen_ai.usage.input_tokens')],
+    i[indexOf(k, 'gen_ai.usage.cache_read.input_tokens')],
+    i[indexOf(k, 'gen_ai.usage.output_tokens')],
+    toDecimal64(s[indexOf(k, 'costspan.cost.usd')], 12), intDiv(span.4 - span.3, 1000)
+FROM (
+    SELECT arrayJoin(arrayFlatten(`resource_spans.scope_spans.spans`)) AS span
+    FROM file({path:String}, 'Protobuf', '`resource_spans.scope_spans.spans` Array(Array(Array(Tuple(
+        trace_id String, span_id String, start_time_unix_nano UInt64, end_time_unix_nano UInt64,
+        attributes Map(String, Tuple(string_value String, int_value Int64))))))')
+)
+SETTINGS max_insert_threads = 1, async_insert = 0, format_schema_source = 'string',
+    format_schema_message_name = 'Request', format_schema = '$SCHEMA'
+"""
+
+
+def attributes(number: int) -> dict[str, str | int]:
+    """Return the 25 attributes of a call, as the shim sets them."""
+    tokens, cached, written = 900 + number % 7919, number % 3 * 128, 10 + number % 1009
+    parts = [(tokens - cached) * 150_000, cached * 75_000, written * 600_000]
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODELS[number % 4],
+        "gen_ai.response.model": MODELS[number % 4],
+        "gen_ai.response.id": f"chatcmpl-{number:024x}",
+        "gen_ai.usage.input_tokens": tokens,
+        "gen_ai.usage.cache_read.input_tokens": cached,
+        "gen_ai.usage.output_tokens": written,
+        "openai.api.type": "chat_completions",
+        "openai.response.service_tier": "default",
+        "server.address": "api.openai.com",
+        "server.port": 443,
+        "costspan.cost.usd": f"{sum(parts) / 10**12:.12f}",
+        "costspan.cost.part.input": parts[0],
+        "costspan.cost.part.cached_input": parts[1],
+        "costspan.cost.part.output": parts[2],
+        "costspan.price.status": "priced",
+        "costspan.price.book": "0123456789abcdef",
+        "costspan.price.path": "openai/standard",
+        "costspan.project": f"proj_{number % 4}",
+        "costspan.key.fingerprint": f"{number % 4:016x}",
+        "costspan.team": f"team-{number % 10}",
+        "costspan.feature": f"feature-{number % 20}",
+        "costspan.user": f"user-{number % 5000}",
+        "costspan.request.id": f"req_{number:032x}",
+    }
+
+
+def request(first: int, spans: int) -> bytes:
+    """Return the body that carries `spans` calls."""
+    start = int((datetime.now(UTC) - timedelta(hours=2)).timestamp()) * 10**9
+    made = [
+        Span(
+            trace_id=(number // 3 + 2**100).to_bytes(16, "big"),
+            span_id=(number + 1).to_bytes(8, "big"),
+            name="chat",
+            start_time_unix_nano=start + number % 10**8 * 50_000,
+            end_time_unix_nano=start + number % 10**8 * 50_000 + 10**9 + number % 10**8,
+            attributes=[
+                KeyValue(
+                    key=key,
+                    value=AnyValue(string_value=value)
+                    if isinstance(value, str)
+                    else AnyValue(int_value=value),
+                )
+                for key, value in attributes(number).items()
+            ],
+        )
+        for number in range(first, first + spans)
+    ]
+    scope = ScopeSpans(scope=InstrumentationScope(name="costspan"), spans=made)
+    name = KeyValue(key="service.name", value=AnyValue(string_value="shop"))
+    resource_spans = ResourceSpans(resource=Resource(attributes=[name]), scope_spans=[scope])
+    return ExportTraceServiceRequest(resource_spans=[resource_spans]).SerializeToString()
+
+
+class Collector:
+    """The command in a process of its own, and what it costs."""
+
+    def __init__(self, data: Path) -> None:
+        environment = {**os.environ, "COSTSPAN_CLICKHOUSE_URL": f"chdb://{data}"}
+        command = [sys.executable, "-m", "costspan", "collector", "--port", "0", "--json"]
+        self._process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout
+        self.url = json.loads(self._process.stdout.readline())["traces"]
+
+    @property
+    def cpu_seconds(self) -> float:
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def resident_bytes(self) -> int:
+        statm = Path(f"/proc/{self._process.pid}/statm").read_text().split()
+        return int(statm[1]) * resource.getpagesize()
+
+    def metric(self, name: str) -> float:
+        """Return the sum over all labels of a metric."""
+        text = httpx2.get(self.url.replace("/v1/traces", "/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith(f"costspan_{name}")]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    def settle(self, rows: float) -> None:
+        """Wait until the store has `rows`."""
+        for _ in range(1200):
+            if self.metric("spans_stored_total") >= rows:
+                return
+            threading.Event().wait(0.05)
+        msg = f"the store has {self.metric('spans_stored_total')} of {rows} rows"
+        raise TimeoutError(msg)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+def send_all(url: str, bodies: list[bytes]) -> list[float]:
+    """Send bodies from as many clients as the bar names; return how long each took."""
+
+    def send(some: list[bytes]) -> list[float]:
+        with httpx2.Client(headers=HEADERS, timeout=60) as client:
+            taken: list[float] = []
+            for body in some:
+                started = time.perf_counter()
+                assert client.post(url, content=body).status_code == 200
+                taken.append(time.perf_counter() - started)
+            return taken
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return [each for some in pool.map(send, [bodies[n::CLIENTS] for n in range(CLIENTS)]) for each in some]
+
+
+def send_paced(url: str, bodies: list[bytes], seconds: float) -> list[float]:
+    """Send bodies evenly over `seconds`, each when it is due; return how late each answer was."""
+    begun = time.perf_counter()
+
+    def send(numbered: tuple[int, bytes]) -> float:
+        number, body = numbered
+        due = begun + seconds * number / len(bodies)
+        threading.Event().wait(max(0.0, due - time.perf_counter()))
+        assert clients[threading.get_ident() % CLIENTS].post(url, content=body).status_code == 200
+        return time.perf_counter() - due
+
+    clients = [httpx2.Client(headers=HEADERS, timeout=60) for _ in range(CLIENTS)]
+    try:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            return sorted(pool.map(send, enumerate(bodies)))
+    finally:
+        for client in clients:
+            client.close()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    calls: int
+    bytes: int
+
+
+SIZE = """
+SELECT (SELECT count() FROM calls FINAL) AS calls,
+    (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'calls') AS bytes
+"""
+
+CEILING_RUN = """
+import resource, sys
+from costspan_collector.store import connect, migrate
+store = connect(sys.argv[1])
+migrate(store)
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+before = cpu()
+store.command(open(sys.argv[2]).read(), path=sys.argv[3])
+used = cpu() - before
+store.command('SELECT throwIf(count() != {n:UInt64}) FROM calls', n=int(sys.argv[4]))
+print(used)
+"""
+
+
+def measure(spans: int) -> dict[str, Any]:
+    """Run it all; return the figures."""
+    bodies = [request(first, BATCH) for first in range(0, spans, BATCH)]
+    spans = BATCH * len(bodies)
+    found: dict[str, Any] = {"spans": spans, "bytes_a_span_on_the_wire": len(bodies[0]) / BATCH}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        collector = Collector(data)
+        send_all(collector.url, [request(10**9, 1)])
+        collector.settle(1)
+        before, started = collector.cpu_seconds, time.perf_counter()
+        acknowledged = sorted(send_all(collector.url, bodies))
+        found["ack_p99_seconds_under_full_load"] = acknowledged[len(acknowledged) * 99 // 100]
+        found["acknowledged_a_second"] = spans / (time.perf_counter() - started)
+        collector.settle(spans + 1)
+        found["spans_a_cpu_second"] = spans / (collector.cpu_seconds - before)
+        found["spans_a_second"] = spans / (time.perf_counter() - started)
+        found["resident_mb"] = collector.resident_bytes / 2**20
+        paced = CALLS_A_SECOND * PACED_SECONDS // PACED_BATCH
+        small = [request(2 * 10**9 + n * PACED_BATCH, PACED_BATCH) for n in range(paced)]
+        late = send_paced(collector.url, small, PACED_SECONDS)
+        found["ack_p50_seconds_at_2000_a_second"] = late[len(late) // 2]
+        found["ack_p99_seconds_at_2000_a_second"] = late[len(late) * 99 // 100]
+        collector.settle(spans + 1 + paced * PACED_BATCH)
+        collector.stop()
+        store = connect(f"chdb://{data}")
+        migrate(store)
+        store.command("OPTIMIZE TABLE calls FINAL")
+        (stored,) = store.select(SIZE, _Stored)
+        assert stored.calls == spans + 1 + paced * PACED_BATCH
+        found["bytes_a_call_on_disk"] = stored.bytes / stored.calls
+        store.close()
+        found["ceiling_spans_a_cpu_second"] = spans / _ceiling(Path(folder), bodies)
+    found["of_the_ceiling"] = found["spans_a_cpu_second"] / found["ceiling_spans_a_cpu_second"]
+    return found
+
+
+def _ceiling(folder: Path, bodies: list[bytes]) -> float:
+    """Return the CPU seconds that the engine alone takes for the same spans."""
+    wire = folder / "wire.bin"
+    with wire.open("wb") as file:
+        for body in bodies:
+            file.write(_varint(len(body)) + body)
+    (folder / "ceiling.sql").write_text(CEILING.replace("$SCHEMA", SCHEMA))
+    run = subprocess.run(
+        [sys.executable, "-c", CEILING_RUN, f"chdb://{folder}/ceiling", f"{folder}/ceiling.sql", str(wire), str(BATCH * len(bodies))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        raise RuntimeError(run.stderr[-3000:])
+    return float(run.stdout)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(600)
+def test_the_bars_of_the_collector_hold() -> None:
+    found = measure(SPANS)
+    print(json.dumps(found, indent=2))
+    assert found["ack_p99_seconds_at_2000_a_second"] < MOST_P99_SECONDS
+    assert found["bytes_a_call_on_disk"] <= MOST_BYTES_A_CALL
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]) if sys.argv[1:] else SPANS), indent=2))
