@@ -45,7 +45,7 @@ class Kind(Enum):
     INTERNAL = (500, 13, False)
     UNAVAILABLE = (503, 14, True)
 
-    def __init__(self, http_status: int, grpc_status: int, later: bool) -> None:  # noqa: FBT001
+    def __init__(self, http_status: int, grpc_status: int, later: bool) -> None:
         self.http_status = http_status
         self.grpc_status = grpc_status
         self.later = later

@@ -305,7 +305,7 @@ class Pipeline:
                 except Rejected as error:
                     refused += 1
                     path = self._segments.quarantine(segment, [part])
-                    _log.error("%s; they are kept in %s", error, path)  # noqa: TRY400
+                    _log.error("%s; they are kept in %s", error, path)
             return refused
         return 0
 

@@ -31,8 +31,7 @@ _METRICS: dict[str, tuple[str, str]] = {
     "costspan_segments_stored_total": ("counter", "Write-ahead segments that the store took."),
     "costspan_segment_faults_total": (
         "counter",
-        "Pieces of segments: a torn end was never acknowledged and is cut; what is corrupt, or "
-        "refused by the store, is in quarantine.",
+        "Pieces of segments by fault: torn ends are cut, corrupt and refused ones in quarantine.",
     ),
     "costspan_queue_spans": ("gauge", "Spans waiting for the disk."),
     "costspan_spool_segments": ("gauge", "Write-ahead segments waiting for the store."),

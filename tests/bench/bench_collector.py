@@ -198,7 +198,11 @@ def send_all(url: str, bodies: list[bytes]) -> list[float]:
             return taken
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return [each for some in pool.map(send, [bodies[n::CLIENTS] for n in range(CLIENTS)]) for each in some]
+        return [
+            each
+            for some in pool.map(send, [bodies[n::CLIENTS] for n in range(CLIENTS)])
+            for each in some
+        ]
 
 
 def send_paced(url: str, bodies: list[bytes], seconds: float) -> list[float]:
@@ -293,10 +297,19 @@ def _ceiling(folder: Path, bodies: list[bytes]) -> float:
             file.write(_varint(len(body)) + body)
     (folder / "ceiling.sql").write_text(CEILING.replace("$SCHEMA", SCHEMA))
     run = subprocess.run(
-        [sys.executable, "-c", CEILING_RUN, f"chdb://{folder}/ceiling", f"{folder}/ceiling.sql", str(wire), str(BATCH * len(bodies))],
+        [
+            sys.executable,
+            "-c",
+            CEILING_RUN,
+            f"chdb://{folder}/ceiling",
+            f"{folder}/ceiling.sql",
+            str(wire),
+            str(BATCH * len(bodies)),
+        ],
         capture_output=True,
         text=True,
         check=False,
+        cwd=folder,  # where the engine keeps the schema that it was given as text
     )
     if run.returncode:
         raise RuntimeError(run.stderr[-3000:])

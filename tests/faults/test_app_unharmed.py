@@ -19,6 +19,8 @@ import httpx2
 import openai
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -755,12 +757,32 @@ def test_calls_in_many_threads_end_once_each(here: OpenAIHere, capture: Any) -> 
 
 
 def test_a_stream_that_is_not_sampled_is_not_asked_for_usage(here: OpenAIHere) -> None:
+    before = counters().get("span_not_sampled", 0)
     installation = costspan.install(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
     try:
         assert [len(each.choices) for each in stream(here.client())] == [1, 1, 1]
     finally:
         installation.uninstall()
     assert b"include_usage" not in here.requests[0].content
+    assert counters()["span_not_sampled"] == before + 1
+
+
+def test_metrics_are_of_all_calls_sampled_or_not(here: OpenAIHere) -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider(metric_readers=[reader])
+    installation = costspan.install(
+        tracer_provider=TracerProvider(sampler=ALWAYS_OFF), meter_provider=meters
+    )
+    try:
+        assert [len(each.choices) for each in stream(here.client())] == [1, 1, 1]
+        told = json.loads(str(reader.get_metrics_data().to_json()))
+    finally:
+        installation.uninstall()
+        meters.shutdown()
+    (scope,) = told["resource_metrics"][0]["scope_metrics"]
+    points = {each["name"]: each["data"]["data_points"] for each in scope["metrics"]}
+    assert sorted(each["sum"] for each in points[semconv.METRIC_TOKENS]) == [3, 11]
+    assert points[semconv.METRIC_COST][0]["value"] == pytest.approx(0.00000345)
 
 
 def raw(client: Any, **options: Any) -> list[bytes]:
@@ -927,10 +949,10 @@ def test_a_stream_class_of_the_app_may_iterate_over_anything(
             return iter([1, 2, 3])
 
     captured = capture()
+    body = {**ASK, "stream": True}
     numbers = here.client().post(
-        "/chat/completions", body={**ASK, "stream": True}, cast_to=dict, stream=True,
-        stream_cls=Numbers,
-    )  # fmt: skip
+        "/chat/completions", body=body, cast_to=dict, stream=True, stream_cls=Numbers
+    )
     assert next(numbers) == 1
     del numbers
     gc.collect()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx2
@@ -44,7 +44,7 @@ def test_a_call_sent_twice_counts_once(collector: Any, wire: Any) -> None:
 def test_every_batch_sent_twice_shuffled_and_split_anew_gives_the_same_sums(
     collector: Any, wire: Any
 ) -> None:
-    dice = random.Random(5)
+    dice = Random(5)  # noqa: S311 - it only shuffles
     spans = [wire.span(number) for number in range(1000)]
     requests: list[Any] = []
     for _ in range(2):
@@ -136,7 +136,7 @@ for row in store.select(
 """
 
 
-def kill_often(tmp_path: Path, wire: Any, kills: int, dice: random.Random) -> None:
+def kill_often(tmp_path: Path, wire: Any, kills: int, dice: Random) -> None:
     data = tmp_path / "data"
     senders = Senders(wire, iter(range(10**9)))
     for _ in range(kills):
@@ -154,7 +154,8 @@ def kill_often(tmp_path: Path, wire: Any, kills: int, dice: random.Random) -> No
     listed = subprocess.run(
         [sys.executable, "-c", FOUND, f"chdb://{data}"], capture_output=True, text=True, check=True
     )
-    found = dict(map(int, line.split()) for line in listed.stdout.splitlines())
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    found = {int(number): int(versions) for number, versions in lines}
     print(f"{kills} kills, {len(senders.acknowledged)} acknowledged, {len(found)} stored")
     assert len(senders.acknowledged) > kills
     assert set(senders.acknowledged) <= found.keys()
@@ -165,17 +166,17 @@ def kill_often(tmp_path: Path, wire: Any, kills: int, dice: random.Random) -> No
 @pytest.fixture
 def now_wire(wire: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Spans of now, for a collector whose clock is right."""
-    monkeypatch.setattr(type(wire), "now", datetime.now(UTC).replace(microsecond=0))
+    monkeypatch.setattr(wire, "now", datetime.now(UTC).replace(microsecond=0))
     return wire
 
 
 def test_what_was_acknowledged_survives_kills_at_random_moments(
     tmp_path: Path, now_wire: Any
 ) -> None:
-    kill_often(tmp_path, now_wire, 3, random.Random(3))
+    kill_often(tmp_path, now_wire, 3, Random(3))  # noqa: S311 - moments
 
 
 @pytest.mark.bench
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_survives_fifty_kills(tmp_path: Path, now_wire: Any) -> None:
-    kill_often(tmp_path, now_wire, 50, random.Random(50))
+    kill_often(tmp_path, now_wire, 50, Random(50))  # noqa: S311 - moments

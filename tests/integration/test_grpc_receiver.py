@@ -39,9 +39,9 @@ def export(grpc: Any, collector: Any, settings: Any, wire: Any) -> Iterator[Expo
     ):
         call = channel.unary_unary(EXPORT)
 
-        def send(body: Any, token: str = "a-token", **more: Any) -> ExportTraceServiceResponse:
+        def send(body: Any, bearer: str = "a-token", **more: Any) -> ExportTraceServiceResponse:
             raw = body if isinstance(body, bytes) else body.SerializeToString()
-            metadata = (("authorization", f"Bearer {token}"),)
+            metadata = (("authorization", f"Bearer {bearer}"),)
             return ExportTraceServiceResponse.FromString(
                 call(raw, metadata=metadata, timeout=20, **more)
             )
@@ -66,7 +66,7 @@ def test_gzip_is_read(export: Export, collector: Any, wire: Any, grpc: Any) -> N
 
 def test_a_wrong_token_is_told_so(export: Export, collector: Any, wire: Any, grpc: Any) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        export(wire.request(wire.span(1)), token="another")
+        export(wire.request(wire.span(1)), bearer="another")
     assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert "COSTSPAN_RECEIVER_TOKENS" in raised.value.details()
     assert collector.calls == []
@@ -104,7 +104,8 @@ def test_where_there_is_no_room_the_sender_is_told_when_to_come_again(
     export(wire.request(wire.span(1)))
 
 
-def test_a_port_in_use_is_one_clear_line(grpc: Any, collector: Any, settings: Any) -> None:
+@pytest.mark.usefixtures("grpc")
+def test_a_port_in_use_is_one_clear_line(collector: Any, settings: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         busy = settings.model_copy(update={"grpc_port": port})
@@ -134,7 +135,8 @@ def test_without_a_port_it_is_not_served(collector: Any, settings: Any) -> None:
 
 def retry_delay(error: Any) -> int | None:
     """Return after how many seconds the sender is told to come again."""
-    details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    metadata: dict[str, bytes] = dict(error.trailing_metadata() or ())
+    details = metadata.get("grpc-status-details-bin")
     for packed in Status.FromString(details).details if details else ():
         assert isinstance(packed, Packed)
         info = RetryInfo()

@@ -190,10 +190,13 @@ def test_the_engine_prices_every_golden_case_as_python_does(
         assert now.price_status == row.price_status
 
 
+DECISION = {"decision_input"}  # a decision uses nothing else
 OFFERS = [
-    (model, tier, tuple(sorted(found.pico)))
+    (model, tier, tuple(sorted(meters)))
     for model, tier, context in sorted(LIST.rows)
     if context == "short" and (found := LIST.rates(model, tier, context, AT))
+    for meters in (found.pico.keys() - DECISION, found.pico.keys() & DECISION)
+    if meters
 ]
 TIERS = {"standard": "default"}
 SECONDS = st.decimals(Decimal("0.0001"), 10_000, places=15).map(Fraction)

@@ -140,8 +140,8 @@ def test_a_frame_in_quarantine_is_a_segment_when_it_is_moved_back(
     opened = segments()
     opened.append(frame(1))
     segment = sealed(opened)
-    for _ in range(2):  # tried again, it is the same file
-        path = opened.quarantine(segment, frame(7))
+    path = opened.quarantine(segment, frame(7))
+    assert opened.quarantine(segment, frame(7)) == path  # tried again, it is the same file
     assert opened.backlog().quarantined == 1
     opened.remove(segment)
     opened.close()
@@ -166,7 +166,11 @@ def test_a_disk_is_left_the_room_that_the_engine_needs(
 ) -> None:
     opened = segments(least_free_bytes=10**6)
     free = 10**6
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+
+    def statvfs(_path: Path) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=free, f_frsize=1)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
     with pytest.raises(Unavailable, match="is full"):
         opened.append(frame(1))
     free += 10**6

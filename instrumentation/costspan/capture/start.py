@@ -5,11 +5,19 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import context
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Tracer, TracerProvider, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Tracer,
+    TracerProvider,
+    set_span_in_context,
+)
+from opentelemetry.util import types
 
 from costspan import semconv
 from costspan.attribution import taken_out
@@ -72,7 +80,10 @@ class Starter:
         )
         inside = set_span_in_context(span, inside)
         if not span.is_recording():
-            return attempts.with_call(None, inside), None
+            count("span_not_sampled")
+            if not recording.metrics.listened:
+                return attempts.with_call(None, inside), None
+            span = _Unsampled(span.get_span_context(), attributes)
         if self._settings.http_spans:
             try:
                 attempts.prepare(client._client)  # noqa: SLF001
@@ -105,6 +116,17 @@ class Starter:
             atexit.unregister(end_all)
             atexit.register(end_all)
         return known
+
+
+class _Unsampled(NonRecordingSpan):
+    """Keeps what a call's metrics are made of, which are of all calls."""
+
+    def __init__(self, context: SpanContext, attributes: Attributes) -> None:
+        super().__init__(context)
+        self.attributes = dict(attributes)
+
+    def set_attributes(self, attributes: Mapping[str, types.AttributeValue]) -> None:
+        self.attributes.update(cast("Attributes", attributes))
 
 
 def _opening(
