@@ -230,9 +230,15 @@ def settings(tmp_path: Path) -> Receiver:
 
 
 @pytest.fixture
-def collector(store: Store, settings: Receiver, wire: Wire) -> Iterator[Collector]:
+def written(store: Store) -> Store:
+    """What the collector writes to: the engine, in this process. A module may override it."""
+    return store
+
+
+@pytest.fixture
+def collector(store: Store, written: Store, settings: Receiver, wire: Wire) -> Iterator[Collector]:
     """The receiver on a free port, before the real engine."""
-    pipeline = Pipeline(store, settings)
+    pipeline = Pipeline(written, settings)
     app = Starlette(routes=[*routes(pipeline, settings, now=lambda: wire.now)])
     with listen(settings) as listener, running(app, listener) as url:
         yield Collector(url, store, pipeline)

@@ -134,9 +134,7 @@ def normalise(
         reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result.truncated)
         own = reader.own
         try:
-            if len(span.attributes) > MOST_ATTRIBUTES:
-                msg = f"it has {len(span.attributes)} attributes, more than {MOST_ATTRIBUTES}"
-                raise BadSpan(Reason.TOO_MANY_ATTRIBUTES, msg)
+            reader.bound()
             if any(name in own for name in _GENAI):
                 if own.text(*_TEXTS["operation"]) in _AROUND_CALLS:
                     result.pass_by("around_calls", service)
@@ -188,6 +186,12 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.own = Attributes(self.span.attributes, self.truncated)
+
+    def bound(self) -> None:
+        number = len(self.span.attributes)
+        if number > MOST_ATTRIBUTES:
+            msg = f"it has {number} attributes, more than {MOST_ATTRIBUTES}"
+            raise BadSpan(Reason.TOO_MANY_ATTRIBUTES, msg)
 
     def call(self) -> Call:
         own = self.own

@@ -274,10 +274,9 @@ class Pipeline:
                 self._failing = ""
 
     def _store_segment(self, segment: Segment) -> None:
-        found = list(segment.read())
         faults: Counter[str] = Counter()
         tables: defaultdict[str, list[Part]] = defaultdict(list)
-        for item in found:
+        for index, item in enumerate(segment.read()):
             if not isinstance(item, Unreadable):
                 for part in item:
                     tables[part.table].append(part)
@@ -285,7 +284,7 @@ class Pipeline:
                 faults["torn"] += 1
             else:
                 faults["corrupt"] += 1
-                path = self._segments.quarantine(segment, item)
+                path = self._segments.quarantine(segment, item, index)
                 _log.error("a part of a segment cannot be read; it is kept in %s", path)
         for table, parts in tables.items():
             faults["refused"] += self._insert(segment, table, parts)
@@ -304,7 +303,7 @@ class Pipeline:
                     self._insert_blocks(table, [part], f"{segment.name}.{index}")
                 except Rejected as error:
                     refused += 1
-                    path = self._segments.quarantine(segment, [part])
+                    path = self._segments.quarantine(segment, part, index)
                     _log.error("%s; they are kept in %s", error, path)
             return refused
         return 0

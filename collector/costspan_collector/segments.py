@@ -147,11 +147,12 @@ class Segments:
         with self._lock:
             self._sealed.remove(segment)
 
-    def quarantine(self, segment: Segment, what: Frame | Unreadable) -> Path:
-        """Put aside what cannot be stored. A frame becomes a segment: moved back, it is tried again."""
-        is_frame = not isinstance(what, Unreadable)
-        data = _framed(what) if is_frame else what.data
-        name = f"{segment.name}-{crc32(data):08x}{_SUFFIX if is_frame else '.unreadable'}"
+    def quarantine(self, segment: Segment, what: Part | Unreadable, which: int) -> Path:
+        """Put aside what cannot be stored. A part becomes a segment: moved back, it is tried again."""
+        if isinstance(what, Part):
+            data, name = _framed([what]), f"{segment.name}-{what.table}-{which}{_SUFFIX}"
+        else:
+            data, name = what.data, f"{segment.name}-{which}.unreadable"
         path = self._folder / "quarantine" / name
         with path.open("wb", buffering=0) as file:
             _write(file, data)

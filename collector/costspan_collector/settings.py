@@ -45,7 +45,8 @@ class Receiver(BaseSettings):
     queue_spans: int = Field(default=50_000, gt=0)
     """Spans that may wait for the disk before senders are asked to come back later."""
     spool: Path | None = None
-    """Where acknowledged spans wait for the store; beside the rows of the embedded engine if unset."""
+    """Where acknowledged spans wait for the store. If unset, `spool` in the directory of the embedded
+    engine, or `./costspan-spool` before a server."""
     spool_bytes: int = Field(default=2**30, gt=0)
     """What may wait there before senders are asked to come back later."""
     segment_bytes: int = Field(default=16 * 2**20, gt=0)

@@ -12,6 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from costspan.pricing import Book
 from costspan_collector.grpc_receiver import running_grpc
+from costspan_collector import upkeep
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
@@ -20,10 +21,12 @@ from costspan_collector.settings import (
     ClickHouse,
     Pricing,
     Receiver,
+    Upkeep,
     read_settings,
     unknown_variables,
 )
 from costspan_collector.store import Store, connect, migrate
+from costspan_collector.store.door import open_door
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
@@ -38,6 +41,7 @@ class Settings:
 
     clickhouse: ClickHouse = field(default_factory=lambda: read_settings(ClickHouse))
     receiver: Receiver = field(default_factory=lambda: read_settings(Receiver))
+    upkeep: Upkeep = field(default_factory=lambda: read_settings(Upkeep))
     pricing: Pricing = field(default_factory=lambda: read_settings(Pricing))
     reconcile: Reconcile = field(default_factory=lambda: read_settings(Reconcile))
     alerts: Alerts = field(default_factory=lambda: read_settings(Alerts))
@@ -62,7 +66,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         Unavailable: the ClickHouse server does not answer.
     """
     for line in unknown_variables(
-        os.environ, (Audit, ClickHouse, Receiver, Pricing, Reconcile, Alerts)
+        os.environ, (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Alerts)
     ):
         _log.warning(line)
     book = settings.pricing.book()
@@ -75,7 +79,9 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
+        stack.enter_context(open_door(store, settings.upkeep))
         scheduler = BackgroundScheduler(timezone="UTC")
+        upkeep.add_jobs(scheduler, store, settings.upkeep)
         schedule.add_jobs(scheduler, store, settings.reconcile, book)
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere

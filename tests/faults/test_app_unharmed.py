@@ -775,7 +775,8 @@ def test_metrics_are_of_all_calls_sampled_or_not(here: OpenAIHere) -> None:
     )
     try:
         assert [len(each.choices) for each in stream(here.client())] == [1, 1, 1]
-        told = json.loads(str(reader.get_metrics_data().to_json()))
+        collected: Any = reader.get_metrics_data()
+        told = json.loads(collected.to_json())
     finally:
         installation.uninstall()
         meters.shutdown()
@@ -858,6 +859,28 @@ def test_an_error_of_another_library_is_the_error_of_the_call(capture: Any) -> N
     assert not captured.calls[0].status.is_ok
 
 
+def test_a_call_that_the_app_s_own_time_limit_cut_off_may_have_been_billed(capture: Any) -> None:
+    class TimeLimit(Exception):
+        pass
+
+    def too_long(_: httpx2.Request) -> httpx2.Response:
+        raise TimeLimit
+
+    captured = capture()
+    http = httpx2.Client(transport=httpx2.MockTransport(too_long))
+    client = openai.OpenAI(api_key="k", http_client=http, max_retries=0)
+    with pytest.raises(TimeLimit):
+        client.responses.create(model="gpt-4o-mini", input="x")
+    assert captured.call[semconv.PRICE_STATUS] == "missing_usage"
+
+
+def test_a_call_that_could_not_be_sent_is_not_billed(here: OpenAIHere, capture: Any) -> None:
+    captured = capture()
+    with pytest.raises(TypeError):
+        here.client().responses.create(input="x", extra_body={"x": object()})
+    assert semconv.PRICE_STATUS not in captured.call
+
+
 def test_what_a_failed_attempt_held_goes_with_its_error(capture: Any) -> None:
     class Held:
         pass
@@ -930,7 +953,7 @@ def test_hooks_that_another_library_wrapped_are_not_put_in_twice(
     here: OpenAIHere, capture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capture()
-    ours = openai.Stream.__init__
+    ours: Callable[..., None] = vars(openai.Stream)["__init__"]
 
     def theirs(*args: Any, **kwargs: Any) -> None:
         ours(*args, **kwargs)

@@ -1,10 +1,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from costspan.errors import Rejected
 from costspan_collector.store import Store, migrate, pending
+from costspan_collector.store.rollups import refresh, verify
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,12 @@ class Table:
 class Applied:
     name: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Sum:
+    calls: int
+    cost_usd: Decimal
 
 
 @pytest.fixture
@@ -63,3 +72,26 @@ def test_a_file_edited_after_it_was_applied_is_refused(empty: Store) -> None:
     for ask in (migrate, pending):
         with pytest.raises(Rejected, match=r"0001_calls\.sql changed after it was applied"):
             ask(empty)
+
+
+def test_an_upgrade_keeps_every_row_and_rolls_it_up(empty: Store) -> None:
+    """A directory of the release before the rollups, with rows in it."""
+    old = [file for file in pending(empty) if file.name < "0006"]
+    for statement in (s for file in old for s in file.text.split(";\n") if s.strip()):
+        empty.command(statement)
+    empty.command(
+        "INSERT INTO calls (started_at, trace_id, span_id, request_model, cost_usd, price_status) "
+        "SELECT toDateTime64('2026-11-19 22:00:00', 6, 'UTC') + number, toFixedString(hex(number), 16), "
+        "toFixedString('', 8), 'gpt-5', toDecimal64('0.000000000001', 12) * number, 'priced' "
+        "FROM numbers(10000)"
+    )
+    sql = "SELECT count() AS calls, sum(c.cost_usd) AS cost_usd FROM calls AS c FINAL"
+    before = empty.select(sql, Sum)
+    migrate(empty)
+    assert empty.select(sql, Sum) == before == [Sum(10_000, Decimal("0.000049995000"))]
+    assert refresh(empty, overlap=timedelta(0)) == 3
+    rolled_up = (
+        "SELECT sum(c.calls) AS calls, sum(c.cost_usd) AS cost_usd FROM cost_hourly AS c FINAL"
+    )
+    assert empty.select(rolled_up, Sum) == before
+    assert verify(empty).differences == ()

@@ -81,8 +81,13 @@ def raw(store: Store) -> Figures:
 def spend(store: Store) -> Figures:
     """What a page shows for all whole days before today."""
     (row,) = store.select(
-        "SELECT sum(c.calls) AS calls, 0 AS users, sum(c.cost_usd) AS cost_usd FROM costs("
-        "since = '2026-09-28 00:00:00', until = '2026-11-21 00:00:00', by_hour = true) AS c",
+        """
+        SELECT sum(c.calls) AS calls, 0 AS users, sum(c.cost_usd) AS cost_usd
+        FROM costs(since = '2026-09-28 00:00:00', until = '2026-11-21 00:00:00', counted = (
+            SELECT groupArray(hour) FROM counted_hours(
+                since = '2026-09-28 00:00:00', until = '2026-11-21 00:00:00', by_hour = true)
+        )) AS c
+        """,
         Figures,
     )
     return row

@@ -109,8 +109,9 @@ def test_a_directory_in_use_by_another_process_is_named(store: Store) -> None:
     )
     directory = store.url.removeprefix("chdb://")
     assert told.stdout == (
-        f"{directory} is in use by another costspan process; stop it, "
-        "or name another directory in COSTSPAN_CLICKHOUSE_URL\n"
+        f"{directory} is in use by another costspan process; stop it, name another directory in "
+        "COSTSPAN_CLICKHOUSE_URL, or read through that process: set COSTSPAN_STORE_DOOR_TOKEN "
+        "for it, and here COSTSPAN_CLICKHOUSE_URL=http://reader:TOKEN@127.0.0.1:8123\n"
     )
 
 

@@ -84,10 +84,13 @@ def test_commands_see_that_the_schema_is_up_to_date(reader: Store) -> None:
 
 
 def test_every_rollup_can_be_read(reader: Store) -> None:
-    sql = (
-        "SELECT count() AS count FROM costs(since = {since:DateTime64(6, 'UTC')}, "
-        "until = {until:DateTime64(6, 'UTC')}, by_hour = true)"
-    )
+    sql = """
+        SELECT count() AS count
+        FROM costs(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, counted = (
+            SELECT groupArray(hour) FROM counted_hours(
+                since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = true)
+        ))
+    """
     day = datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC)
     assert reader.select(sql, Count, since=day[0], until=day[1]) == [Count(1)]
 
@@ -141,7 +144,7 @@ def test_without_the_token_nothing_is_read(url: str, token: str) -> None:
 def test_nothing_is_changed_through_the_door(url: str, store: Store, sql: str) -> None:
     answer = ask(url, sql)
     assert answer.status_code == 500
-    assert int(answer.headers["x-clickhouse-exception-code"]) in {62, 164}
+    assert int(answer.headers["x-clickhouse-exception-code"]) in {62, 164, 801}
     assert store.select("SELECT * FROM calls FINAL", Call) == [CALL]
 
 
@@ -150,7 +153,7 @@ def test_nothing_is_changed_through_the_door(url: str, store: Store, sql: str) -
     [
         "SELECT file('{file}')",
         "SELECT `file`('{file}')",
-        'SELECT "fi\\x6ce"(\'{file}\')',
+        "SELECT \"fi\\x6ce\"('{file}')",
         "SELECT file /* ' */ ('{file}')",
         "SELECT arrayMap(file, ['{file}'])",
         "SELECT * APPLY file FROM (SELECT '{file}')",
@@ -178,7 +181,7 @@ def test_an_answer_has_its_bounds(reader: Store) -> None:
 
 
 def test_a_reader_that_writes_is_told(reader: Store) -> None:
-    with pytest.raises(Rejected, match="for reading"):
+    with pytest.raises(Rejected, match="readonly"):
         reader.insert("calls", [CALL])
 
 

@@ -48,6 +48,7 @@ def _drive(sdk: str) -> Driven | str:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "COST"))
     }
+    environment["COSTSPAN_CAPTURE_ESTIMATES"] = "false"  # the extra is installed here by chance
     command = [*_python_with(sdk), str(HERE / "drive.py")]
     ended = subprocess.run(
         command,

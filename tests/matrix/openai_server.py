@@ -4,6 +4,7 @@ A request says by its own headers what is to happen: `x-script` names a fault fo
 `x-answer` is merged into the JSON answer, `x-run` tells one run of a behaviour from another.
 """
 
+import gzip
 import json
 import re
 import threading
@@ -497,6 +498,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
         self._headers(status, kind)
+        accepted = self.headers.get("accept-encoding") or ""
+        if kind == "application/json" and "gzip" in accepted and not self.headers.get("x-pad"):
+            content = gzip.compress(content, compresslevel=1)  # as OpenAI does
+            self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -131,6 +131,18 @@ def test_every_span_is_kept_refused_or_passed_by_and_what_passes_can_be_stored(
     assert pipeline.backlog.quarantined == 0
 
 
+@given(fields())
+def test_a_span_of_anything_does_not_cost_its_neighbours(
+    wire: Any, anything: dict[str, Any]
+) -> None:
+    good = [wire.span(1), wire.span(3)]
+    alone = normalise(wire.request(*good), received_at=wire.now, ingest_id=1)
+    request = wire.request(good[0], wire.span(2, **anything), good[1])
+    result = normalise(request, received_at=wire.now, ingest_id=1)
+    assert [result.calls[0], result.calls[-1]] == alone.calls
+    assert len(result) == 3
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
     with contextlib.suppress(Rejected):

@@ -1,6 +1,7 @@
 """Content is kept only as text, redacted whole, then cut, in OpenTelemetry's shape."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -193,7 +194,8 @@ def test_a_stream_too_long_to_redact_whole_is_not_kept() -> None:
 def test_a_name_is_redacted_wherever_it_is_written() -> None:
     told = [{"type": "text", "text": "Zoë called"}]
     request = {"messages": [{"role": "tool", "tool_call_id": "c", "content": told}]}
-    (message,) = content(request, redact=lambda text: text.replace("Zoë", "***"))[IN]
+    hide: Callable[[str], str] = lambda text: text.replace("Zoë", "***")  # noqa: E731
+    (message,) = content(request, redact=hide)[IN]
     assert "*** called" in message["parts"][0]["response"]
 
 

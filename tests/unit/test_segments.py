@@ -134,20 +134,23 @@ def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, data: b
     assert b"".join(item.data for item in found if isinstance(item, Unreadable)) == data
 
 
-def test_a_frame_in_quarantine_is_a_segment_when_it_is_moved_back(
+def test_a_part_in_quarantine_is_a_segment_when_it_is_moved_back(
     segments: Open, folder: Path
 ) -> None:
     opened = segments()
     opened.append(frame(1))
     segment = sealed(opened)
-    path = opened.quarantine(segment, frame(7))
-    assert opened.quarantine(segment, frame(7)) == path  # tried again, it is the same file
-    assert opened.backlog().quarantined == 1
+    part = frame(7)[0]
+    path = opened.quarantine(segment, part, 0)
+    assert opened.quarantine(segment, part, 0) == path  # tried again, it is the same file
+    assert opened.quarantine(segment, part, 1) != path
+    assert opened.quarantine(segment, Unreadable(b"x", torn=False), 0).read_bytes() == b"x"
+    assert opened.backlog().quarantined == 3
     opened.remove(segment)
     opened.close()
     path.rename(folder / path.name)
     again = segments()
-    assert [list(found.read()) for found in [sealed(again)]] == [[frame(7)]]
+    assert [list(found.read()) for found in [sealed(again)]] == [[[part]]]
     assert again.backlog().oldest_seconds < 60
 
 

@@ -181,8 +181,10 @@ def _embedded(path: Path, settings: dict[str, Any]) -> Client:
         path.parent.mkdir(parents=True, exist_ok=True)
         if _held_by_another_process(path):
             msg = (
-                f"{path} is in use by another costspan process; stop it, "
-                "or name another directory in COSTSPAN_CLICKHOUSE_URL"
+                f"{path} is in use by another costspan process; stop it, name another directory in "
+                "COSTSPAN_CLICKHOUSE_URL, or read through that process: set "
+                "COSTSPAN_STORE_DOOR_TOKEN for it, and here "
+                "COSTSPAN_CLICKHOUSE_URL=http://reader:TOKEN@127.0.0.1:8123"
             )
             raise Rejected(msg)
         with clickhouse_connect.get_client(interface="chdb", path=str(path)) as first:
@@ -230,6 +232,7 @@ _FINAL = (
     "TYPE_MISMATCH",
     "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     "VIOLATED_CONSTRAINT",
+    "is readonly",  # told by the client, of a setting
 )
 
 

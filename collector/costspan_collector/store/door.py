@@ -8,7 +8,9 @@ import base64
 import binascii
 import hmac
 import re
-from contextlib import closing
+import socket
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import chdb  # pyright: ignore[reportMissingTypeStubs]
@@ -18,7 +20,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from costspan_collector.store.client import DATABASE
+from costspan.errors import Rejected
+from costspan_collector.listening import running
+from costspan_collector.settings import Upkeep
+from costspan_collector.store.client import DATABASE, Store
 
 MOST_SECONDS, MOST_ROWS, MOST_RESULT_BYTES, MOST_MEMORY_BYTES = 30, 5_000_000, 2**28, 2**31
 _LIMITS = (
@@ -43,6 +48,33 @@ class _Refused(Exception):
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"Code: {code}. DB::Exception: {message}")
+
+
+@contextmanager
+def open_door(store: Store, settings: Upkeep) -> Generator[str]:
+    """Serve the door beside the caller, and give its address; '' where no token is set.
+
+    Raises:
+        Rejected: the store is a server and has its own, or the port cannot be had.
+    """
+    token = settings.door_token.get_secret_value()
+    if not token:
+        yield ""
+        return
+    scheme, _, directory = store.url.partition("://")
+    if scheme != "chdb":
+        msg = "COSTSPAN_STORE_DOOR_TOKEN is for the embedded engine; ask the server itself"
+        raise Rejected(msg)
+    try:
+        listener = socket.create_server((settings.door_host, settings.door_port))
+    except OSError as error:
+        msg = (
+            f"port {settings.door_port} on {settings.door_host} cannot be used "
+            f"({error.strerror}); choose another with COSTSPAN_STORE_DOOR_PORT"
+        )
+        raise Rejected(msg) from error
+    with listener, running(door(directory, token), listener) as url:
+        yield url
 
 
 def door(directory: str, token: str) -> Starlette:
@@ -123,7 +155,9 @@ def _checked(handle: Any, sql: str) -> str:  # noqa: ANN401 - chdb types its han
     if not bare.startswith(_READS):
         raise _Refused(_READONLY, "this door is for reading: SELECT, SHOW, DESCRIBE, EXPLAIN")
     if _TOUCHES_FILES.search(bare):
-        raise _Refused(_READONLY, "this door reads tables, not files, and `file` names nothing here")
+        raise _Refused(
+            _READONLY, "this door reads tables, not files, and `file` names nothing here"
+        )
     return text
 
 

@@ -6,5 +6,10 @@ SELECT
     arraySort(groupUniqArray(500)(c.model::String)) AS models,
     arraySort(groupUniqArray(500)(c.project::String)) AS projects
 FROM costs(
-    since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = true
+    since = {since:DateTime64(6, 'UTC')},
+    until = {until:DateTime64(6, 'UTC')},
+    counted = (
+        SELECT groupArray(hour)
+        FROM counted_hours(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = true)
+    )
 ) AS c

@@ -30,7 +30,12 @@ SELECT
     sum(c.calls) AS calls,
     sum(c.unpriced_calls) AS unpriced
 FROM costs(
-    since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool}
+    since = {since:DateTime64(6, 'UTC')},
+    until = {until:DateTime64(6, 'UTC')},
+    counted = (
+        SELECT groupArray(hour)
+        FROM counted_hours(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool})
+    )
 ) AS c
 WHERE (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})
     AND (empty({features:Array(String)}) OR c.feature IN {features:Array(String)})

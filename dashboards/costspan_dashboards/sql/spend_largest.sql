@@ -12,7 +12,12 @@ SELECT multiIf(
         {by:String} = 'tier', c.response_tier,
         throwIf(true, 'by is none of model, team, feature, user, project, tier')::String) AS value
 FROM costs(
-    since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool}
+    since = {since:DateTime64(6, 'UTC')},
+    until = {until:DateTime64(6, 'UTC')},
+    counted = (
+        SELECT groupArray(hour)
+        FROM counted_hours(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool})
+    )
 ) AS c
 WHERE (empty({teams:Array(String)}) OR c.team IN {teams:Array(String)})
     AND (empty({features:Array(String)}) OR c.feature IN {features:Array(String)})

@@ -104,11 +104,22 @@ def may_be_billed(error: BaseException) -> bool:
     """Return whether OpenAI may have worked on a call that raised before its answer arrived.
 
     An answer of 4xx or 5xx is not billed. A call that was cut off on this side (timeout, lost
-    connection, cancellation) may be.
+    connection, cancellation, a time limit of the app's own) may be.
     """
     if type(error.__cause__).__name__ in _NEVER_SENT:
         return False
-    return type(error).__name__ in _LOST or not isinstance(error, Exception)
+    if type(error).__name__ in _LOST or not isinstance(error, Exception):
+        return True
+    return not type(error).__module__.startswith("openai") and _raised_while_sending(error)
+
+
+def _raised_while_sending(error: BaseException) -> bool:
+    at = error.__traceback__
+    while at is not None:
+        if str(at.tb_frame.f_globals.get("__name__")).startswith("httpx"):
+            return True
+        at = at.tb_next
+    return False
 
 
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})

@@ -143,8 +143,9 @@ WHERE NOT {by_hour:Bool}
     OR hour + 3600 > {until:DateTime64(6, 'UTC')}
     OR has(dirty, hour);
 
--- One row per hour and kind of call, or per call in the hours that are counted. A sum of these rows
--- is the sum of the calls, at any moment. Only rows of calls tell the user.
+-- One row per hour and kind of call, or per call in the hours that are `counted`: those that
+-- counted_hours names, asked once so that both halves agree. A sum of these rows is the sum of the
+-- calls, at any moment. Only rows of calls tell the user.
 CREATE VIEW IF NOT EXISTS costs AS
 SELECT
     toDateTime64(hour, 6, 'UTC') AS started_at,
@@ -168,12 +169,8 @@ SELECT
     cost_usd,
     list_cost_usd
 FROM cost_hourly FINAL
-WHERE {by_hour:Bool}
-    AND hour >= {since:DateTime64(6, 'UTC')} AND hour < {until:DateTime64(6, 'UTC')}
-    AND NOT has(
-        (SELECT groupArray(hour) FROM counted_hours(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool})),
-        hour
-    )
+WHERE hour >= {since:DateTime64(6, 'UTC')} AND hour < {until:DateTime64(6, 'UTC')}
+    AND hour NOT IN {counted:Array(DateTime('UTC'))}
 UNION ALL
 SELECT
     started_at,
@@ -196,9 +193,7 @@ SELECT
     reasoning_tokens,
     cost_usd,
     list_cost_usd
-FROM calls_of_hours(hours = (
-    SELECT groupArray(hour) FROM counted_hours(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, by_hour = {by_hour:Bool})
-))
+FROM calls_of_hours(hours = {counted:Array(DateTime('UTC'))})
 WHERE started_at >= {since:DateTime64(6, 'UTC')} AND started_at < {until:DateTime64(6, 'UTC')};
 
 -- What is there already is to be rolled up.
