@@ -60,7 +60,7 @@ class Pipeline:
         self._queue: deque[_Submission] = deque()
         self._waiting = 0  # spans in the queue and in the write that runs
         self._closed = False
-        self._refusing = ""
+        self._refusing = False
         self._failing = ""
         self._ingest_id = 0
         self._changed = threading.Condition()
@@ -87,7 +87,7 @@ class Pipeline:
     def refusing(self) -> str:
         """Return why no spans can be taken now; empty if they can."""
         alive = self._keeper.is_alive() and self._drainer.is_alive()
-        return self._refusing if alive else "a thread of the collector has stopped"
+        return self._segments.full() if alive else "a thread of the collector has stopped"
 
     @property
     def behind(self) -> str:
@@ -193,7 +193,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the thread must go on
             self._refuse(group, error)
         else:
-            self._refusing = ""
+            self._refusing = False
             for submission in group:
                 self._count(submission.result)
                 submission.done.set_result(None)
@@ -228,7 +228,7 @@ class Pipeline:
             error = Unavailable(f"the spans are not kept: {type(error).__name__}")
         elif not self._refusing:  # one line when it starts, the counters tell the rest
             _log.error("%s", error)
-        self._refusing = str(error)
+        self._refusing = True
         for submission in group:
             submission.done.set_exception(error)
 

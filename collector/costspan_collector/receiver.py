@@ -108,13 +108,16 @@ def _error(answer: Answer, kind: str) -> Response:
     return Response(body, answer.kind.http_status, media_type=kind, headers=headers)
 
 
-async def _healthz(pipeline: Pipeline, request: Request) -> Response:
-    """Answer 503 where spans are refused. A store that is only behind costs no span."""
+def _healthz(pipeline: Pipeline, request: Request) -> Response:
+    """Answer 503 where spans are refused. A store that is only behind costs no span.
+
+    Not on the event loop, as `_metrics` is not: both wait for the disk and the store.
+    """
     del request
     behind = pipeline.behind
     if not behind:
         try:
-            await to_thread.run_sync(pipeline.check)
+            pipeline.check()
         except CostspanError as error:
             behind = str(error)
     refusing = pipeline.refusing
@@ -127,7 +130,7 @@ async def _healthz(pipeline: Pipeline, request: Request) -> Response:
     return JSONResponse(body, 503 if refusing else 200)
 
 
-async def _metrics(pipeline: Pipeline, request: Request) -> Response:
+def _metrics(pipeline: Pipeline, request: Request) -> Response:
     del request
     backlog = pipeline.backlog
     text = pipeline.counters.render(

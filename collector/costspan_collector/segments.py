@@ -118,7 +118,8 @@ class Segments:
         """
         data = _framed(frame)
         with self._lock:
-            self._make_sure_of_room(len(data))
+            if full := self._full():
+                raise Unavailable(full)
             file = self._file
             try:
                 if file is None:
@@ -159,6 +160,11 @@ class Segments:
         _sync(path.parent)
         return path
 
+    def full(self) -> str:
+        """Return why nothing can be appended now; empty if it can."""
+        with self._lock:
+            return self._full()
+
     def backlog(self) -> Backlog:
         """Return how far the store is behind."""
         with self._lock:
@@ -179,15 +185,14 @@ class Segments:
             self._seal()
         self._held.close()
 
-    def _make_sure_of_room(self, size: int) -> None:
+    def _full(self) -> str:
         behind = sum(segment.size for segment in self._sealed) + self._size
-        if behind and behind + size > self._most_bytes:
-            msg = f"{behind} bytes wait for the store; send the spans again later"
-            raise Unavailable(msg)
+        if behind >= self._most_bytes:
+            return f"{behind} bytes wait for the store; send the spans again later"
         found = os.statvfs(self._folder)
-        if found.f_bavail * found.f_frsize - size < self._least_free_bytes:
-            msg = f"the disk of {self._folder} is full; send the spans again later"
-            raise Unavailable(msg)
+        if found.f_bavail * found.f_frsize < self._least_free_bytes:
+            return f"the disk of {self._folder} is full; send the spans again later"
+        return ""
 
     def _opened(self) -> FileIO:
         name = f"{time.time_ns():020d}-{uuid4().hex[:12]}{_SUFFIX}"

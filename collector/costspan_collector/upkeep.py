@@ -1,6 +1,7 @@
 """Scheduled work on the store: rollups brought up to date, proven each night, old days let go."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from apscheduler.schedulers.base import BaseScheduler
 
@@ -49,7 +50,7 @@ def add_jobs(scheduler: BaseScheduler, store: Store, settings: Upkeep) -> None:
         Rejected: the settings contradict each other.
     """
     keep = settings.keep()
-    once = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+    once: dict[str, Any] = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     scheduler.add_job(
         run_job,
         "interval",

@@ -1,8 +1,8 @@
 """What the pages ask the store. Each function is one `.sql` file; its shape is the row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from costspan_collector.store import Store, load_sql
@@ -181,9 +181,21 @@ def calls(
     store: Store, filters: Filters, *, only: str = "", order: str = "newest", most: int = 200
 ) -> list[ListedCall]:
     """Return calls: `only` '', 'errors' or 'unpriced'; `order` 'newest' or 'cost'."""
-    return store.select(
-        _sql("calls"), ListedCall, **filters.parameters(), only=only, order=order, most=most
-    )
+    found: list[ListedCall] = []
+    for time in _newest_first(filters.time) if order == "newest" else [filters.time]:
+        asked = replace(filters, time=time).parameters()
+        found = store.select(_sql("calls"), ListedCall, **asked, only=only, order=order, most=most)
+        if len(found) == most:
+            break
+    return found
+
+
+def _newest_first(time: TimeRange) -> list[TimeRange]:
+    """Return ever longer ends of a stretch: what is newest is mostly in a short one."""
+    ends = [
+        TimeRange(time.until - end, time.until) for end in (timedelta(hours=1), timedelta(days=1))
+    ]
+    return [end for end in ends if end.since > time.since] + [time]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,14 +74,14 @@ def serving(settings: Settings) -> Generator[Serving]:
         listener = stack.enter_context(listen(settings.receiver))
         store = _open(settings, stack)
         migrate(store)
-        # A handle of its own, so that no query of a job holds up an insert.
+        # Handles of their own, so that no query of a job holds up an insert, nor a recompute an alert.
         pipeline = Pipeline(_open(settings, stack), settings.receiver)
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(open_door(store, settings.upkeep))
         scheduler = BackgroundScheduler(timezone="UTC")
-        upkeep.add_jobs(scheduler, store, settings.upkeep)
+        upkeep.add_jobs(scheduler, _open(settings, stack), settings.upkeep)
         schedule.add_jobs(scheduler, store, settings.reconcile, book)
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere

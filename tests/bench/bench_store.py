@@ -16,6 +16,8 @@ import pytest
 
 from costspan_collector.store import Store, connect, load_sql, migrate
 from costspan_collector.store.rollups import refresh, verify
+from costspan_dashboards import queries
+from costspan_dashboards.filters import Filters, TimeRange
 
 CALLS = 10_000_000
 MOST_BYTES = 60
@@ -155,8 +157,7 @@ def ask(store: Store) -> list[Asked]:
     page = {**filters, **month}
     spend = load_sql("costspan_dashboards", "spend_by_dimension")
     trace = load_sql("costspan_dashboards", "trace_calls")
-    listed = load_sql("costspan_dashboards", "calls")
-    errors = {**page, "only": "errors", "order": "newest", "most": 100}
+    errors = Filters(TimeRange(SINCE, UNTIL))
     by_model = {**page, "by": "model", "largest": ["gpt-5.4"], "step_seconds": 86_400}
 
     def asked(
@@ -165,11 +166,9 @@ def ask(store: Store) -> list[Asked]:
         return Asked(name, _milliseconds(fast, 7), _milliseconds(raw, 3), most)
 
     def run(sql: str, **parameters: object) -> Callable[[], Sequence[object]]:
-        settings = {"use_query_condition_cache": 0}
-        return lambda: (
-            store._client.query(sql, parameters=parameters, settings=settings).result_rows
-        )
+        return lambda: store._client.query(sql, parameters=parameters).result_rows
 
+    store.command("SET use_query_condition_cache = 0")  # an answer that is remembered is no measure
     assert run(SPEND, **month, by_hour=True)() == run(SPEND_RAW, **month)()
     return [
         asked(
@@ -179,8 +178,8 @@ def ask(store: Store) -> list[Asked]:
             run(SPEND_RAW, **month),
         ),
         asked(
-            "spend page by model, 30 days",
-            50,
+            "the spend page by model, 30 days",
+            100,
             run(spend, **by_model, by_hour=True),
             run(spend, **by_model, by_hour=False),
         ),
@@ -188,7 +187,12 @@ def ask(store: Store) -> list[Asked]:
         asked(
             "one trace by id", 100, run(trace, trace_id=trace_id), run(TRACE_RAW, trace_id=trace_id)
         ),
-        asked("last 100 errors of 30 days", 100, run(listed, **errors), run(ERRORS_RAW)),
+        asked(
+            "last 100 errors of 30 days",
+            100,
+            lambda: queries.calls(store, errors, only="errors", most=100),
+            run(ERRORS_RAW),
+        ),
     ]
 
 

@@ -94,9 +94,10 @@ class Senders:
 class Killed:
     """A collector in a process of its own, on a directory that outlives it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **settings: str) -> None:
         environment = {
             **os.environ,
+            **settings,
             "COSTSPAN_CLICKHOUSE_URL": f"chdb://{data}",
             "COSTSPAN_RECEIVER_SEGMENT_SECONDS": "0.05",
         }
@@ -180,3 +181,54 @@ def test_what_was_acknowledged_survives_kills_at_random_moments(
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_survives_fifty_kills(tmp_path: Path, now_wire: Any) -> None:
     kill_often(tmp_path, now_wire, 50, Random(50))  # noqa: S311 - moments
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 320 MiB, where this machine lets us have one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=320m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_where_the_disk_is_too_full_for_the_engine_spans_wait_and_are_stored_when_there_is_room(
+    disk: Path, now_wire: Any
+) -> None:
+    collector = Killed(disk / "data", COSTSPAN_RECEIVER_MIN_FREE_BYTES="0")
+    health = collector.url.replace("/v1/traces", "/healthz")
+
+    def send(*numbers: int) -> int:
+        body = now_wire.request(*map(now_wire.span, numbers)).SerializeToString()
+        return httpx2.post(collector.url, content=body, headers=HEADERS).status_code
+
+    def told(status: str) -> bool:
+        for _ in range(400):
+            found = httpx2.get(health).json()
+            if found["status"] == status and (status != "ok" or not found["spool"]["bytes"]):
+                return True
+            threading.Event().wait(0.05)
+        return False
+
+    try:
+        assert send(1) == 200
+        assert told("ok")
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(80 * 2**20))  # the engine wants 256 MiB free
+        assert send(2, 3) == 200
+        assert told("behind")
+        assert "free" in httpx2.get(health).json()["reason"]
+        assert send(4) == 200
+        ballast.unlink()
+        assert told("ok")
+        metrics = httpx2.get(collector.url.replace("/v1/traces", "/metrics")).text
+        assert 'costspan_spans_stored_total{table="calls"} 4' in metrics
+    finally:
+        collector.kill()

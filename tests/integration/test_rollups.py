@@ -201,11 +201,11 @@ def test_a_recompute_that_was_cut_off_is_done_again(
             patched.setattr(store, "insert", killed)
         else:
             run = store.command
-            patched.setattr(
-                store,
-                "command",
-                lambda sql, **more: killed() if "latency_5m" in sql else run(sql, **more),
-            )
+
+            def command(sql: str, **parameters: object) -> None:
+                return killed() if "latency_5m" in sql else run(sql, **parameters)
+
+            patched.setattr(store, "command", command)
         refresh(store, overlap=AT_ONCE)
     assert dirty(store) == 47
     agrees(store)

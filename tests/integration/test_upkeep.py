@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from apscheduler.events import EVENT_JOB_EXECUTED
@@ -25,6 +25,7 @@ from costspan_collector.upkeep import VERIFY, add_jobs, let_go_of_old, proven, r
 from costspan_dashboards.filters import Filters, TimeRange
 from costspan_dashboards.queries import (
     DIMENSIONS,
+    calls,
     choices,
     spend_by_dimension,
     spend_by_part,
@@ -88,6 +89,16 @@ def test_a_page_shows_the_same_before_and_after_the_rollups_are_made(store: Stor
     assert page() == before
 
 
+def test_the_newest_calls_are_found_however_far_back_they_lie(store: Store) -> None:
+    store.insert("calls", CALLS)
+    newest = [call.trace_id.hex() for call in reversed(CALLS)]
+    for hours in (25, 40):  # with calls up to its end, and long after the last
+        filters = Filters(TimeRange(DAY, DAY + timedelta(hours=hours)))
+        for most in (1, 12, 13, 288, 299, 300, 301):
+            found = calls(store, filters, most=most)
+            assert [call.trace_id for call in found] == newest[:most]
+
+
 def test_the_rollups_job_says_what_it_did(store: Store) -> None:
     store.insert("calls", CALLS)
     run_job(store, "rollups", lambda: refreshed(store))
@@ -120,9 +131,14 @@ def test_the_scheduler_brings_the_rollups_up_to_date_at_once(store: Store) -> No
     store.insert("calls", CALLS)
     scheduler = BackgroundScheduler(timezone="UTC")
     add_jobs(scheduler, store, Upkeep(keep_calls_days=1))
-    assert {job.id for job in scheduler.get_jobs()} == {"rollups", "verify", "retention"}
+    jobs = cast("list[Any]", scheduler.get_jobs())  # apscheduler 3 ships no types
+    assert {job.id for job in jobs} == {"rollups", "verify", "retention"}
     done = threading.Event()
-    scheduler.add_listener(lambda _event: done.set(), EVENT_JOB_EXECUTED)
+
+    def tell(_event: object) -> None:
+        done.set()
+
+    scheduler.add_listener(tell, EVENT_JOB_EXECUTED)
     scheduler.start()
     assert done.wait(30)
     scheduler.shutdown(wait=True)
@@ -200,6 +216,8 @@ def test_the_command_says_what_would_go(tmp_path: Path) -> None:
     )
     assert told == (
         0,
-        "would do: 0 days without users and ids; 0 days of HTTP attempts and 0 of calls dropped; "
-        "0 months of rollups dropped\n",
+        (
+            "would do: 0 days without users and ids; 0 days of HTTP attempts and 0 of calls "
+            "dropped; 0 months of rollups dropped\n"
+        ),
     )

@@ -1,4 +1,4 @@
-"""The bytes of a body that the app reads by itself, below the SDK's parser."""
+"""The bytes of a body: read by the app itself, below the SDK's parser, or kept to count by."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any, cast
 from costspan.counters import count
 
 MOST_BYTES = 2**20
-"""How much of a body is kept; of a longer one nothing is known."""
+"""How much of a body is kept."""
 _MOST_DECODED_BYTES = 2**23
 _PIECE_BYTES = 2**14
 """Unpacked, a piece may be a thousand times as much."""
@@ -35,6 +35,8 @@ class RawBody:
         self._response_class = cast("type[Any]", type(response))
         self._keeps = keeps and (self._kind.endswith("json") or self._is_stream)
         self._hides = asked_for_usage and self._is_stream and not self._encoding
+        self.cut = False
+        """Whether there was more than is kept."""
         self._kept: list[bytes] = []
         self._size = 0
         self._held = b""
@@ -46,13 +48,7 @@ class RawBody:
     def read(self, data: bytes) -> bytes:
         """Return what the app is to see of `data` now."""
         if self._keeps:
-            kept = _BULK.sub(b'"":0', data) if len(data) > MOST_BYTES else data
-            self._kept.append(kept)
-            self._size += len(kept)
-            if self._size > MOST_BYTES:
-                self._keeps = False
-                self._kept.clear()
-                count("body_too_large")
+            self._keep(_BULK.sub(b'"":0', data) if len(data) > MOST_BYTES else data)
         return self._without_usage(data) if self._hides else data
 
     def rest(self) -> bytes:
@@ -60,8 +56,19 @@ class RawBody:
         held, self._held = self._held, b""
         return held
 
+    def _keep(self, data: bytes) -> None:
+        if self._size + len(data) <= MOST_BYTES:
+            self._kept.append(data)
+            self._size += len(data)
+            return
+        self._keeps, self.cut = False, True
+        if not self._is_stream:  # of which the events before are known
+            self._kept.clear()
+
     def documents(self) -> list[object]:
-        """Return the JSON document, or each event of a stream; the HTTP library decompresses."""
+        """Return the JSON document, or each whole event of a stream."""
+        if self.cut:
+            count("body_too_large")
         if not self._kept:
             return []
         content = self._content()
@@ -69,7 +76,8 @@ class RawBody:
             return []
         if not self._is_stream:
             return [json.loads(content)]
-        events = (line[5:].strip() for line in content.splitlines() if line.startswith(b"data:"))
+        lines = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1].splitlines()
+        events = (line[5:].strip() for line in lines if line.startswith(b"data:"))
         return [json.loads(event) for event in events if event.startswith(b"{")]
 
     def _content(self) -> bytes:

@@ -67,6 +67,8 @@ class Call:
     """Whether an event is worth a look only if it tells more than content."""
     gathers = False
     """Whether the content is of use."""
+    kept: RawBody | None = None
+    """The stream as it came, to count tokens by should no usage come: cheaper than its events."""
     _deferred = False
     _pending = False
     _response: Any = None
@@ -95,7 +97,6 @@ class Call:
             and tokenizer.installed()
         ):
             self._answered = Answered()
-            self.gathers = True
             estimate.start()
         self._started = time.perf_counter()
         self._token = [True]
@@ -118,6 +119,8 @@ class Call:
             keeps=self._billable or self._request.operation.settles,
             asked_for_usage=self._request.asked_for_usage,
         )
+        if self._answered is not None:
+            self.kept = RawBody(response, keeps=True, asked_for_usage=False)
         _pending_calls[id(self)] = self
         weakref.finalize(response, self.abandoned).atexit = False
 
@@ -153,15 +156,15 @@ class Call:
         else:
             self._answer.saw(body, self._request.body)
         self.skims = self._answer.named
-        if self.gathers:
-            self.gather(event)
-
-    def gather(self, event: Mapping[str, Any]) -> None:
-        """Keep the content of an answer, or of one event of it."""
         if self._content is not None:
             self._content.gather(event)
-        if self._answered is not None and not event.get("usage"):
-            self._answered.gather(event)
+        if self._answered is not None and not self._pending:
+            self._answered.keep(event)
+
+    def gather(self, event: Mapping[str, Any]) -> None:
+        """Keep the content of one event of an answer."""
+        if self._content is not None:
+            self._content.gather(event)
 
     def read_raw(self, data: bytes) -> bytes:
         """Note bytes that the app reads by itself; return what it is to see of them."""
@@ -246,6 +249,8 @@ class Call:
             if self._body is not None:
                 for document in self._body.documents():
                     self.saw(document)
+                    if self._answered is not None:
+                        self._answered.keep(mapping(document) or {})
         except Exception as error:  # noqa: BLE001
             count("body_unread", error)
         if self._output is not None:
@@ -260,6 +265,7 @@ class Call:
         except Exception as error:  # noqa: BLE001
             count("span_incomplete", error)
         self._response = self._body = self._output = self._content = self._answered = None
+        self.kept = None
         if not ends_later:
             self._conclude(end_ns or self._now_ns())
 
@@ -272,6 +278,7 @@ class Call:
             request.body,
             request.operation.api_type,
             self._answered,
+            self.kept,
             found,
             model=request.model,
             tier=request.tier,

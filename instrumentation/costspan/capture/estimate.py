@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
 from costspan import semconv
-from costspan.capture.answer import Attributes
+from costspan.capture.answer import Attributes, mapping
 from costspan.capture.background import Background
+from costspan.capture.body import RawBody
 from costspan.capture.texts import Answered, Asked
 from costspan.capture.tokenizer import tokens
 from costspan.counters import count
@@ -49,9 +50,11 @@ class Unseen(NamedTuple):
     host: str
     at: datetime
     asked: Asked
-    answered: tuple[str, ...]
-    whole: bool
-    """Whether all of the answer was seen."""
+    answered: Answered
+    kept: RawBody | None
+    """The stream that the answer came in."""
+    finished: bool
+    """Whether as many answers came to an end as were asked for."""
     ends_billed: bool
     """Whether the end of each text is billed for sure."""
 
@@ -60,6 +63,7 @@ def unseen(
     body: Mapping[str, Any],
     api_type: str,
     answered: Answered,
+    kept: RawBody | None,
     told: Attributes,
     *,
     model: str,
@@ -77,15 +81,15 @@ def unseen(
         return None
     finish_reasons = cast("list[str]", told.get(semconv.FINISH_REASONS, []))
     finished = sum(reason not in _NOT_WHOLE for reason in finish_reasons)
-    whole = finished >= asked.choices and not asked.unseen and not answered.cut
     return Unseen(
         model=model,
         tier=cast("str | None", told.get(semconv.RESPONSE_TIER, None if tier == "auto" else tier)),
         host=host,
         at=datetime.fromtimestamp(started_ns // 10**9, UTC),
         asked=asked,
-        answered=answered.texts(),
-        whole=whole,
+        answered=answered,
+        kept=kept,
+        finished=finished >= asked.choices,
         ends_billed=api_type == "responses",
     )
 
@@ -113,13 +117,17 @@ def estimate(call: Unseen) -> Generator[None, None, Attributes]:
     read = asked.tokens
     for text in asked.texts:
         read += yield from tokens(text, call.model)
+    for document in call.kept.documents() if call.kept is not None else ():
+        call.answered.keep(mapping(document) or {})
+    cut = call.answered.cut or (call.kept is not None and call.kept.cut)
+    answered = call.answered.texts()
     written = 0
-    for text in call.answered:
+    for text in answered:
         written += yield from tokens(text, call.model)
-    ended = written + _END_TOKENS * len(call.answered)
+    ended = written + _END_TOKENS * len(answered)
     low = ended if call.ends_billed else written
     high = asked.most_tokens
-    if call.whole:
+    if call.finished and not asked.unseen and not cut:
         high = ended
     elif high is not None:
         high = max(low, high)

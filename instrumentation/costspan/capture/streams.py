@@ -99,6 +99,8 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
         call = self._self_call
         for data in self.__wrapped__:
             if call.reading:
+                if call.kept is not None:
+                    call.kept.read(data)
                 yield data
             elif passed := call.read_raw(data):
                 yield passed
@@ -110,6 +112,8 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
         call = self._self_call
         async for data in self.__wrapped__:
             if call.reading:
+                if call.kept is not None:
+                    call.kept.read(data)
                 yield data
             elif passed := call.read_raw(data):
                 yield passed

@@ -74,7 +74,7 @@ class Answered:
         self._pieces: dict[object, list[str]] = {}
         self._room = _Room()
 
-    def gather(self, event: Mapping[str, Any]) -> None:
+    def keep(self, event: Mapping[str, Any]) -> None:
         """Take in a body, or one event."""
         if event.get("type") in _TEXT_DELTAS:
             self._add(event.get("output_index"), event.get("delta"))
