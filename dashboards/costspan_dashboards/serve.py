@@ -11,8 +11,8 @@ from typing import Any
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from costspan.pricing import Book
-from costspan_collector.grpc_receiver import running_grpc
 from costspan_collector import upkeep
+from costspan_collector.grpc_receiver import running_grpc
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes

@@ -286,6 +286,7 @@ def test_no_span_quotes_a_key_that_an_http_error_or_a_url_does(capture: Any) -> 
             openai.OpenAI(api_key=with_newline, base_url=url, max_retries=0).models.list()
     assert KEY in str(caught.value.__cause__), "the app sees what it would without us"
     ask(client(chat()), extra_query={"subscription-key": KEY})
+    ask(client(chat(), base_url=f"https://gateway.example/{KEY}/v1"))
     everything = "".join(span.to_json() for span in captured.spans)
     assert KEY not in everything
     assert "LocalProtocolError" in everything

@@ -9,6 +9,7 @@ and what it writes into them, the trace id and the baggage, is not sent to a thi
 """
 
 import os
+import re
 import sys
 import threading
 import weakref
@@ -26,6 +27,7 @@ from costspan.capture.answer import Attributes, put, text, whole
 from costspan.capture.call import Call
 from costspan.counters import count
 
+_KEY = re.compile(r"\bsk-[^/]*")
 _CALL = context.create_key("costspan-call")
 _preparing = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that nobody will release
@@ -77,9 +79,11 @@ class _Exchange:
 
     @property
     def shown(self) -> tuple[bytes, Any]:
-        """Return method and address; a query may hold a key."""
+        """Return method and address; a query may hold a key, and with a gateway the path."""
         url = self.request.url
-        return self.request.method.encode(), url.copy_with(query=None) if url.query else url
+        if url.query or b"sk-" in url.raw_path:
+            url = url.copy_with(query=None, path=_KEY.sub("-", url.path))
+        return self.request.method.encode(), url
 
     def begins(self) -> None:
         """Describe what is sent, on the span that is current now."""

@@ -125,23 +125,19 @@ WHERE started_at >= arrayMin({hours:Array(DateTime('UTC'))})
         SELECT arrayJoin({hours:Array(DateTime('UTC'))}) + arrayJoin(range(0, 3600, 300))
     );
 
--- One row per UTC hour of a stretch that the rollup does not hold whole: that the stretch cuts, that
--- rows came for since, and with `by_hour` false every one.
+-- One row per UTC hour of a stretch whose calls are to be counted, since the rollup does not hold it
+-- whole: the stretch cuts it, or rows came for it since. With `by_hour` false, every hour.
 CREATE VIEW IF NOT EXISTS counted_hours AS
-WITH (SELECT groupArray(hour) FROM dirty_hours) AS dirty
 SELECT hour
-FROM
-(
-    SELECT toDateTime(arrayJoin(range(
-        toUnixTimestamp(toStartOfHour({since:DateTime64(6, 'UTC')})),
-        toUnixTimestamp({until:DateTime64(6, 'UTC')}) + 1,
-        3600
-    )), 'UTC') AS hour
-)
-WHERE NOT {by_hour:Bool}
+FROM rollup_hours
+WHERE hour > {since:DateTime64(6, 'UTC')} - INTERVAL 1 HOUR
+    AND hour < {until:DateTime64(6, 'UTC')}
+    AND toDate(hour) NOT IN (SELECT day FROM dropped_days)
+GROUP BY hour
+HAVING NOT {by_hour:Bool}
     OR hour < {since:DateTime64(6, 'UTC')}
-    OR hour + 3600 > {until:DateTime64(6, 'UTC')}
-    OR has(dirty, hour);
+    OR hour + INTERVAL 1 HOUR > {until:DateTime64(6, 'UTC')}
+    OR max(touched_at) >= max(complete_until);
 
 -- One row per hour and kind of call, or per call in the hours that are `counted`: those that
 -- counted_hours names, asked once so that both halves agree. A sum of these rows is the sum of the
@@ -169,7 +165,7 @@ SELECT
     cost_usd,
     list_cost_usd
 FROM cost_hourly FINAL
-WHERE hour >= {since:DateTime64(6, 'UTC')} AND hour < {until:DateTime64(6, 'UTC')}
+WHERE hour >= {since:DateTime64(6, 'UTC')} AND hour + INTERVAL 1 HOUR <= {until:DateTime64(6, 'UTC')}
     AND hour NOT IN {counted:Array(DateTime('UTC'))}
 UNION ALL
 SELECT
