@@ -3,9 +3,11 @@
 import itertools
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from costspan_collector.listening import listen, running
+from costspan_collector.normalise import normalise
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, connect
+from costspan_collector.store.rollups import Proof, refresh, verify
 
 INSERT = re.compile(rb"\s*(INSERT INTO .*?) FORMAT Native\s*", re.DOTALL)
 SETTINGS = {"async_insert", "insert_deduplication_token", "max_partitions_per_insert_block"}
@@ -64,8 +68,9 @@ class Server:
                 handle.query(f"SET {name} = '{asked[name]}'", "TabSeparated")
             insert = INSERT.match(sql)
             if insert is None:
-                found = handle.query(sql.decode(), asked.get("default_format", wanted))
-                return found.bytes()
+                bound = {k.removeprefix("param_"): v for k, v in asked.items() if k[:6] == "param_"}
+                form = asked.get("default_format", wanted)
+                return handle.query(sql.decode(), form, params=bound).bytes()
             self.inserts += 1
             data = self.folder / f"{next(self.numbers)}.native"
             data.write_bytes(sql[insert.end() :])
@@ -109,7 +114,8 @@ def outage(server: Server, collector: Any, wire: Any, answers: str, seconds: flo
     send()
     assert collector.pipeline.settle()
     server.answers = answers
-    for _ in range(int(seconds / 0.05)):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
         send()
         pause.wait(0.05)
     assert server.refused.wait(20)
@@ -135,3 +141,20 @@ def test_a_server_that_is_away_for_ten_minutes_costs_no_call(
     server: Server, collector: Any, wire: Any
 ) -> None:
     outage(server, collector, wire, "no", 600)
+
+
+def test_the_rollups_of_a_server_are_made_and_proven_over_http(written: Store, wire: Any) -> None:
+    spans = [wire.span(number) for number in range(30)]
+    kept = normalise(wire.request(*spans), received_at=wire.now, ingest_id=1)
+    written.insert("calls", kept.calls, token="segment-1")
+    written.insert("calls", kept.calls, token="segment-1")
+    assert refresh(written, overlap=timedelta(0)) == 1
+    assert verify(written) == Proof(checked_hours=1, waiting_hours=0, differences=())
+    rolled_up = (
+        "SELECT sum(c.calls) AS rows, sum(c.cost_usd) AS cost_usd FROM cost_hourly AS c FINAL"
+    )
+    assert (
+        written.select(rolled_up, Sums)
+        == written.select(SUMS, Sums)
+        == [Sums(30, Decimal("0.0063"))]
+    )
