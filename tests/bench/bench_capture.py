@@ -66,7 +66,7 @@ _CHAT_USAGE = {
         "rejected_prediction_tokens": 0,
     },
 }
-_CHAT = {
+_CHAT: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
     "created": 1,
@@ -88,7 +88,7 @@ _CHAT = {
     "service_tier": "default",
     "system_fingerprint": "fp_1",
 }
-_RESPONSE = {
+_RESPONSE: dict[str, Any] = {
     "id": "resp_1",
     "object": "response",
     "created_at": 1,
@@ -129,7 +129,7 @@ _RESPONSE = {
     "user": None,
     "metadata": {},
 }
-_EMBEDDINGS = {
+_EMBEDDINGS: dict[str, Any] = {
     "object": "list",
     "data": [
         {"object": "embedding", "index": index, "embedding": [0.0125] * 256} for index in range(4)
@@ -137,7 +137,7 @@ _EMBEDDINGS = {
     "model": "text-embedding-3-small",
     "usage": {"prompt_tokens": 80, "total_tokens": 80},
 }
-_CHUNK = {
+_CHUNK: dict[str, Any] = {
     **{name: value for name, value in _CHAT.items() if name != "choices"},
     "object": "chat.completion.chunk",
     "choices": [
@@ -145,7 +145,7 @@ _CHUNK = {
     ],
     "usage": None,
 }
-_LAST = {**_CHUNK, "choices": [], "usage": _CHAT_USAGE}
+_LAST: dict[str, Any] = {**_CHUNK, "choices": [], "usage": _CHAT_USAGE}
 _EVENTS = b"".join(
     b"data: " + json.dumps(event).encode() + b"\n\n" for event in [_CHUNK] * CHUNKS + [_LAST]
 )
@@ -182,21 +182,22 @@ def _answer(request: httpx2.Request) -> httpx2.Response:
 def workloads() -> dict[str, tuple[Callable[[], object], int]]:
     """Return what is run, and how often in a round."""
     http = httpx2.Client(transport=httpx2.MockTransport(_answer))
-    client = openai.OpenAI(api_key="sk-bench-0123456789abcdef", http_client=http)
+    client: Any = openai.OpenAI(api_key="sk-bench-0123456789abcdef", http_client=http)
     usage: Any = {"include_usage": True}
+
+    def chat() -> object:
+        return client.chat.completions.create(**_ASKED)
+
+    def respond() -> object:
+        return client.responses.create(model="gpt-4o-mini", input=_ASKED["messages"])
 
     def stream() -> None:
         for _ in client.chat.completions.create(**_ASKED, stream=True, stream_options=usage):
             pass
 
     return {
-        "chat": (lambda: client.chat.completions.create(**_ASKED), CALLS),
-        "responses": (
-            lambda: client.responses.create(
-                model="gpt-4o-mini", input=_ASKED["messages"], temperature=0.2
-            ),
-            CALLS,
-        ),
+        "chat": (chat, CALLS),
+        "responses": (respond, CALLS),
         "embeddings": (
             lambda: client.embeddings.create(
                 model="text-embedding-3-small", input=[_TEXT] * 4, encoding_format="float"

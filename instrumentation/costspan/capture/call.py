@@ -158,7 +158,7 @@ class Call:
         self.skims = self._answer.named
         if self._content is not None:
             self._content.gather(event)
-        if self._answered is not None and not self._pending:
+        if self._answered is not None and not self._pending and self._answer.usage is None:
             self._answered.keep(event)
 
     def gather(self, event: Mapping[str, Any]) -> None:
