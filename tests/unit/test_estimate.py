@@ -24,6 +24,7 @@ from opentelemetry.trace import StatusCode
 from costspan import semconv
 from costspan.capture import background, estimate, tokenizer
 from costspan.capture.answer import Answer
+from costspan.capture.body import RawBody
 from costspan.capture.call import Call
 from costspan.capture.texts import Answered, Asked
 from costspan.counters import counters
@@ -518,11 +519,12 @@ def check_that_nothing_is_gathered(captured: Any, monkeypatch: pytest.MonkeyPatc
         looked_at.append(data)
         saw(call, data)
 
-    def gather(_: Call, event: object) -> None:
-        gathered.append(event)
+    def read(_: RawBody, data: bytes) -> bytes:
+        gathered.append(data)
+        return data
 
     monkeypatch.setattr(Call, "saw", seen)
-    monkeypatch.setattr(Call, "gather", gather)
+    monkeypatch.setattr(RawBody, "read", read)
     read_two(client(Wire(*GREETING))).close()
     assert len(looked_at) == 1, "the first chunk names the model, the others pass"
     assert not gathered

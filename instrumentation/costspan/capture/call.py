@@ -42,7 +42,6 @@ class Request(NamedTuple):
     host: str
     priced: bool
     """Whether the host charges OpenAI's prices."""
-    streamed: bool
     asked_for_usage: bool
     """Whether the shim, and not the app, asked the stream for its usage."""
     started_ns: int
@@ -65,8 +64,6 @@ class Call:
     first_chunk = last_chunk = 0.0
     skims = False
     """Whether an event is worth a look only if it tells more than content."""
-    gathers = False
-    """Whether the content is of use."""
     kept: RawBody | None = None
     """The stream as it came, to count tokens by should no usage come: cheaper than its events."""
     _deferred = False
@@ -74,7 +71,8 @@ class Call:
     _response: Any = None
     _body: RawBody | None = None
     _output: batch_output.BatchOutput | None = None
-    _content: Gathered | None = None
+    content: Gathered | None = None
+    """Only where the app wants it on the span."""
     _answered: Answered | None = None
     """Only where tokens can be counted, should no usage be seen."""
     _outcome: str | None = None
@@ -89,8 +87,7 @@ class Call:
         self._answer = Answer()
         self._billable = request.operation.billed
         if recording.settings.content and request.operation.name == "chat":
-            self._content = Gathered()
-            self.gathers = True
+            self.content = Gathered()
         if (
             recording.settings.estimates
             and request.operation.name in estimate.OPERATIONS
@@ -156,24 +153,23 @@ class Call:
         else:
             self._answer.saw(body, self._request.body)
         self.skims = self._answer.named
-        if self._content is not None:
-            self._content.gather(event)
+        if self.content is not None:
+            self.content.gather(event)
         if self._answered is not None and not self._pending and self._answer.usage is None:
             self._answered.keep(event)
 
-    def gather(self, event: Mapping[str, Any]) -> None:
-        """Keep the content of one event of an answer."""
-        if self._content is not None:
-            self._content.gather(event)
-
-    def read_raw(self, data: bytes) -> bytes:
-        """Note bytes that the app reads by itself; return what it is to see of them."""
-        if self._output is not None:
-            self._output.take(data)
+    def passes(self, data: bytes) -> bytes:
+        """Note bytes of the body; return what the SDK, or an app that reads by itself, is to see."""
         try:
+            if self.reading:
+                if self.kept is not None:
+                    self.kept.read(data)
+                return data
+            if self._output is not None:
+                self._output.take(data)
             return self._body.read(data) if self._body is not None else data
         except Exception as error:  # noqa: BLE001
-            self._body = None
+            self._body = self.kept = None
             count("body_unread", error)
             return data
 
@@ -264,7 +260,7 @@ class Call:
             ends_later = self._estimates(attributes, end_ns)
         except Exception as error:  # noqa: BLE001
             count("span_incomplete", error)
-        self._response = self._body = self._output = self._content = self._answered = None
+        self._response = self._body = self._output = self.content = self._answered = None
         self.kept = None
         if not ends_later:
             self._conclude(end_ns or self._now_ns())
@@ -317,10 +313,10 @@ class Call:
         if self.chunks > 1:
             between = self.last_chunk - self.first_chunk
             found[semconv.TIME_PER_CHUNK] = between / (self.chunks - 1)
-        if self._content is not None:
+        if self.content is not None:
             settings = self.recording.settings
             found |= content_attributes(
-                self._request.body, self._content.body(), settings.content_limit, settings.redact
+                self._request.body, self.content.body(), settings.content_limit, settings.redact
             )
         return found
 

@@ -231,8 +231,8 @@ def _process_response_data(original: Method) -> Method:
                     )
                     if tells:
                         call.saw(data)
-                    elif call.gathers:
-                        call.gather(data)
+                    elif call.content is not None:
+                        call.content.gather(data)
                 else:
                     call.saw(data)
         except Exception as error:  # noqa: BLE001

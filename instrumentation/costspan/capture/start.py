@@ -62,7 +62,6 @@ class Starter:
             tier,
             seen.host,
             seen.priced,
-            streamed,
             asked_for_usage,
             time.time_ns(),
             body,

@@ -98,11 +98,7 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
     def __iter__(self) -> Iterator[bytes]:
         call = self._self_call
         for data in self.__wrapped__:
-            if call.reading:
-                if call.kept is not None:
-                    call.kept.read(data)
-                yield data
-            elif passed := call.read_raw(data):
+            if passed := call.passes(data):
                 yield passed
         if rest := call.raw_rest():
             yield rest
@@ -111,11 +107,7 @@ class WatchedBytes(wrapt.ObjectProxy[Any]):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call = self._self_call
         async for data in self.__wrapped__:
-            if call.reading:
-                if call.kept is not None:
-                    call.kept.read(data)
-                yield data
-            elif passed := call.read_raw(data):
+            if passed := call.passes(data):
                 yield passed
         if rest := call.raw_rest():
             yield rest
