@@ -7,21 +7,26 @@ metrics there is none of ours.
 
 import logging
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from itertools import count as ticks
 from typing import Any, cast
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from costspan import semconv
 from costspan.counters import count
 from costspan.metrics import Metrics
+from costspan.tracing import CallSpan, OwnProvider
 
 EXIT_SECONDS = 2.0
 """How long the app's exit may wait for a slow collector."""
@@ -54,7 +59,7 @@ class Destination:
         self._given = tracer_provider
         self._exporter = span_exporter
         self._service_name = service_name
-        self._own: TracerProvider | None = None
+        self._own: OwnProvider | None = None
 
     def provider(self) -> trace.TracerProvider:
         """Return the provider that was given, else the app's, else ours."""
@@ -87,11 +92,11 @@ class Destination:
         if self._own is not None:
             self._own.shutdown()
 
-    def _make(self) -> TracerProvider:
+    def _make(self) -> OwnProvider:
         with _making:
             if self._own is None:
                 named = {SERVICE_NAME: self._service_name} if self._service_name else {}
-                own = TracerProvider(resource=Resource.create(named))
+                own = OwnProvider(Resource.create(named))
                 given = self._exporter
                 for make in [lambda: given] if given else exporters(os.environ):
                     try:
@@ -132,11 +137,44 @@ def otlp_protocol(environment: Mapping[str, str]) -> str:
     return (named or "http/protobuf").strip().lower()
 
 
+class _Ticks:
+    """A number that any thread adds one to and one thread reads, without a lock."""
+
+    def __init__(self) -> None:
+        self.add = ticks().__next__
+        self._reads = 0
+
+    def read(self) -> int:
+        self._reads += 1
+        return self.add() - self._reads + 1
+
+
+class _Tally:
+    """What became of the spans of a process; each batch tells, so that one may get lost."""
+
+    def __init__(self) -> None:
+        self.sender = secrets.token_hex(8)
+        self.made, self.queue_full = _Ticks(), _Ticks()
+        self.exported = self.failed = 0
+
+    def told(self, scope: InstrumentationScope, batch: int) -> InstrumentationScope:
+        """Return the scope with the numbers that hold once a batch of that size has arrived."""
+        numbers = {
+            semconv.SENDER: self.sender,
+            semconv.SENDER_MADE: self.made.read(),
+            semconv.SENDER_EXPORTED: self.exported + batch,
+            semconv.SENDER_QUEUE_FULL: self.queue_full.read(),
+            semconv.SENDER_FAILED: self.failed,
+        }
+        return InstrumentationScope(scope.name, scope.version, scope.schema_url, numbers)
+
+
 class _Batches(BatchSpanProcessor):
     """A batch processor that counts what it drops and gives up soon when the process ends."""
 
-    def __init__(self, exporter: SpanExporter, *sizes: int) -> None:
+    def __init__(self, exporter: "_Counted", *sizes: int) -> None:
         super().__init__(exporter, *sizes)
+        self._counted = exporter
         size = self._batch_processor._max_queue_size  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         # What is left is for threads that end a span at the same instant: where the SDK's own
         # bound is hit it drops a span uncounted and writes to the app's log.
@@ -145,12 +183,21 @@ class _Batches(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         if self._process != os.getpid():
-            self._process = os.getpid()
-            at_end_of_worker(self.shutdown)
+            self._first_of_process()
+        tally = self._counted.tally
+        tally.made.add()
         if self._waiting() >= self._most:
+            tally.queue_full.add()
             count("export_queue_full")
         else:
             super().on_end(span)
+
+    def _first_of_process(self) -> None:
+        with _making:
+            if self._process != os.getpid():
+                self._counted.tally = _Tally()
+                self._process = os.getpid()
+                at_end_of_worker(self.shutdown)
 
     def shutdown(self) -> None:
         self._batch_processor.shutdown(timeout_millis=int(EXIT_SECONDS * 1000))
@@ -161,7 +208,7 @@ class _Batches(BatchSpanProcessor):
         return len(cast("Any", self._batch_processor)._queue)  # noqa: SLF001
 
 
-def _batches(exporter: SpanExporter) -> _Batches:
+def _batches(exporter: "_Counted") -> _Batches:
     try:
         return _Batches(exporter)
     except ValueError as error:  # OTEL_BSP_ sizes that contradict each other
@@ -181,7 +228,7 @@ def at_end_of_worker(close: Callable[[], None], *, priority: int = 0) -> None:
 
 
 class _Counted(SpanExporter):
-    """Counts the spans that the exporter could not deliver.
+    """Counts the spans that the exporter could not deliver, and tells the collector how many.
 
     OTLP's own lines about it, several for every batch, are kept out of the app's log; an exporter
     of the app's own, on another thread, still writes them. A forked worker has an exporter of its
@@ -189,6 +236,7 @@ class _Counted(SpanExporter):
     """
 
     def __init__(self, make: MakeExporter) -> None:
+        self.tally = _Tally()
         self._make = make
         self._exporter = make()
         self._process = os.getpid()
@@ -201,14 +249,28 @@ class _Counted(SpanExporter):
         try:
             if self._process != os.getpid():
                 self._exporter, self._process = self._make(), os.getpid()
-            result = self._exporter.export(spans)
+            result = self._exporter.export(self._readable(spans))
         except Exception as fault:  # noqa: BLE001
             error, result = fault, SpanExportResult.FAILURE
         finally:
             self._here.exporting = False
-        if result is not SpanExportResult.SUCCESS:
+        if result is SpanExportResult.SUCCESS:
+            self.tally.exported += len(spans)
+        else:
+            self.tally.failed += len(spans)
             count("export_failed", error, times=len(spans))
         return result
+
+    def _readable(self, spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+        readable: list[ReadableSpan] = []
+        scope = None
+        for span in spans:
+            if isinstance(span, CallSpan):
+                scope = scope or self.tally.told(span.provider.scope, len(spans))
+                readable.append(span.readable(scope))
+            else:
+                readable.append(span)
+        return readable
 
     def _is_not_ours(self, _: logging.LogRecord) -> bool:
         return not getattr(self._here, "exporting", False)

@@ -100,6 +100,16 @@ TIME_PER_CHUNK = "costspan.stream.time_per_chunk"
 RATE_LIMIT_REMAINING_REQUESTS = "costspan.rate_limit.remaining_requests"
 RATE_LIMIT_REMAINING_TOKENS = "costspan.rate_limit.remaining_tokens"
 
+# costspan: of the scope of a batch, what became of the spans of its process so far
+SENDER = "costspan.sender.id"
+"""Random, of a process and its exporter."""
+SENDER_MADE = "costspan.sender.made"
+SENDER_EXPORTED = "costspan.sender.exported"
+"""This batch included."""
+SENDER_QUEUE_FULL = "costspan.sender.queue_full"
+SENDER_FAILED = "costspan.sender.failed"
+"""Given up, since no collector took them."""
+
 # costspan: who it was for. The same names are the baggage keys.
 TEAM = "costspan.team"
 FEATURE = "costspan.feature"

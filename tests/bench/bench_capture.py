@@ -4,8 +4,9 @@
     uv run pytest -m bench tests/bench/bench_capture.py
 
 Bare and captured rounds alternate in one process, so what disturbs one disturbs the other. CPU
-time of the calling thread, on an in-process transport; the exporter drops what it gets. "bare
-again" is the noise. Bodies and headers have the fields and the size of real ones.
+time of the calling thread, on an in-process transport; the exporter drops what it gets. "app's
+provider" is the same in an app with a TracerProvider of its own, whose SDK does all of a span's
+work on the spot. "bare again" is the noise. Bodies and headers have the fields and the size of real ones.
 """
 
 import json
@@ -19,7 +20,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 import costspan
 
@@ -220,23 +222,33 @@ def _time(work: Callable[[], object], times: int) -> float:
 
 def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
     """Return median microseconds of each round, by workload and by way of running it."""
-    ways = ("bare", "captured", "captured with HTTP spans", "bare again")
+    ways = (
+        "bare",
+        "captured",
+        "captured with HTTP spans",
+        "captured, app's provider",
+        "bare again",
+    )
     runs = workloads()
     found: dict[str, dict[str, list[float]]] = {name: {way: [] for way in ways} for name in runs}
     for work, _ in runs.values():
         work()
     for _ in range(rounds):
         for way in ways:
-            installation = (
-                costspan.install(span_exporter=Drops(), http_spans="HTTP" in way)
-                if way.startswith("captured")
-                else None
-            )
+            installation = provider = None
+            if "provider" in way:
+                provider = TracerProvider()
+                provider.add_span_processor(BatchSpanProcessor(Drops()))
+                installation = costspan.install(tracer_provider=provider, http_spans=False)
+            elif way.startswith("captured"):
+                installation = costspan.install(span_exporter=Drops(), http_spans="HTTP" in way)
             for name, (work, times) in runs.items():
                 work()
                 found[name][way].append(_time(work, times) * 1e6)
             if installation is not None:
                 installation.uninstall()
+            if provider is not None:
+                provider.shutdown()
     return found
 
 

@@ -158,7 +158,7 @@ def stream(client: Any, **more: Any) -> Any:
         (Call, "arrived"),
         (Call, "saw"),
         (Call, "returned"),
-        (Call, "_attributes"),
+        (Call, "_noticed"),
         (Call, "_told"),
         (Call, "completed"),
     ],
@@ -979,4 +979,4 @@ def test_a_stream_class_of_the_app_may_iterate_over_anything(
     assert next(numbers) == 1
     del numbers
     gc.collect()
-    assert captured.call[semconv.STREAM_CHUNKS] == 1
+    assert captured.call[semconv.STREAM_OUTCOME] == "abandoned"

@@ -210,7 +210,7 @@ class Traced:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = provider.get_tracer("app")
         self.installation = costspan.install(
-            tracer_provider=provider, priced_hosts=("127.0.0.1",), http_spans=True
+            span_exporter=self.exporter, priced_hosts=("127.0.0.1",), http_spans=True
         )
         if not self.installation.active:
             msg = "costspan is not installed; the log says why"

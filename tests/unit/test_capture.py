@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from costspan import semconv
 
@@ -382,3 +383,40 @@ def test_a_clock_that_is_set_back_during_a_call_does_not_change_how_long_it_took
     ask(made)
     (span,) = captured.calls
     assert 0 < span.end_time - span.start_time < 60 * 10**9
+
+
+OTHER_KEY = "sk-another-key-of-this-call-only-7777"
+
+
+@pytest.mark.parametrize(
+    ("of_client", "of_call"),
+    [
+        ({}, {"extra_headers": {"authorization": f"Bearer {OTHER_KEY}"}}),
+        ({"default_headers": {"Authorization": f"Bearer {OTHER_KEY}"}}, {}),
+    ],
+    ids=["of the call", "of the client"],
+)
+def test_the_key_that_is_sent_is_the_key_that_is_named(
+    of_client: dict[str, Any], of_call: dict[str, Any], capture: Any
+) -> None:
+    captured = capture()
+    ask(client(chat(), **of_client), **of_call)
+    call = captured.call
+    assert call[semconv.KEY_FINGERPRINT] == hashlib.sha256(OTHER_KEY.encode()).hexdigest()[:16]
+    assert call[semconv.KEY_HINT] == "7777"
+
+
+def test_a_call_that_is_not_to_be_seen_leaves_nothing_on_the_one_that_it_is_made_in(
+    capture: Any,
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        with suppress_instrumentation():
+            ask(client(chat(), default_headers={}))
+        return httpx2.Response(200, json=chat(), headers={"x-request-id": "req_outer"})
+
+    captured = capture(http_spans=False)
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    ask(openai.OpenAI(api_key=KEY, http_client=http))
+    assert captured.call[semconv.REQUEST_ID] == "req_outer"
+    (span,) = captured.calls
+    assert span.name == "chat gpt-4o-mini"

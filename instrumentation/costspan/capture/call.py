@@ -31,6 +31,7 @@ from costspan.counters import count
 from costspan.metrics import Metrics
 from costspan.pricing import Status as PriceStatus
 from costspan.settings import Settings
+from costspan.tracing import CallSpan
 
 
 class Request(NamedTuple):
@@ -62,6 +63,8 @@ class Call:
 
     chunks = 0
     first_chunk = last_chunk = 0.0
+    is_stream = False
+    """Whether each body is an event of a stream that the app reads."""
     skims = False
     """Whether an event is worth a look only if it tells more than content."""
     kept: RawBody | None = None
@@ -124,6 +127,7 @@ class Call:
     def watched(self, reader: Any) -> None:  # noqa: ANN401
         """Note what the app reads the stream through; it holds this call."""
         self._reader = weakref.ref(reader)
+        self.is_stream = True
 
     @property
     def reading(self) -> bool:
@@ -253,7 +257,9 @@ class Call:
             self._output.end()
         ends_later = False
         try:
-            attributes = self._attributes()
+            attributes = self._noticed()
+            if not self._tells_later():
+                attributes = self._told() | attributes
             self.span.set_attributes(attributes)
             if failure := attributes.get(semconv.ERROR_TYPE):
                 self.span.set_status(Status(StatusCode.ERROR, str(failure)))
@@ -302,9 +308,9 @@ class Call:
         except Exception as error:  # noqa: BLE001
             count("span_lost", error)
 
-    def _attributes(self) -> Attributes:
-        found = self._told()
-        found |= self._found
+    def _noticed(self) -> Attributes:
+        """Return what is known from other than the body."""
+        found = self._found
         if self._pending:
             put(found, semconv.STREAM_OUTCOME, self._outcome)
         if self.chunks:
@@ -334,16 +340,36 @@ class Call:
         else:
             if not answer.seen and semconv.ERROR_TYPE not in self._found:
                 answer.saw({}, request.body)  # bytes, such as speech, which the request prices
-            return from_answer(
-                answer,
-                model=request.model,
-                host=request.host,
-                priced=request.priced,
-                started_ns=request.started_ns,
-            )
+            return self._priced()()
         found = answer.attributes()
         put(found, semconv.PRICE_STATUS, status and status.value)
         return found
+
+    def _priced(self) -> Callable[[], Attributes]:
+        request = self._request
+        return partial(
+            from_answer,
+            self._answer,
+            model=request.model,
+            host=request.host,
+            priced=request.priced,
+            started_ns=request.started_ns,
+        )
+
+    def _tells_later(self) -> bool:
+        """Leave tokens and cost to the export, where nobody asks for them before."""
+        span, answer = self.span, self._answer
+        if (
+            not isinstance(span, CallSpan)
+            or not self._billable
+            or self._deferred
+            or answer.usage is None
+            or answer.failure is not None
+            or self.recording.metrics.listened
+        ):
+            return False
+        span.tells_later(self._priced())
+        return True
 
     def _measure(self, end_ns: int) -> None:
         seconds = (end_ns - self._request.started_ns) / 1e9

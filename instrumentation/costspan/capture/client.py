@@ -1,8 +1,9 @@
 """What a client of the SDK tells about every call it makes; worked out once a client."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 from weakref import ref
 
@@ -68,16 +69,32 @@ class Clients:
                 semconv.SERVER_PORT: server.port
                 or (80 if server.scheme in {"http", "ws"} else 443),
             },
-            key=_key(client, api_key),
+            key=(
+                key_sent(getattr(client, "_custom_headers", None))
+                or ({} if _changes(client) else _shown(api_key))
+            ),
             openings={},
         )
 
 
-def _key(client: Any, api_key: object) -> Attributes:  # noqa: ANN401
-    """Return the key's fingerprint if it is one: a token that changes names nobody in a bill."""
-    for token in ("_azure_ad_token", "_azure_ad_token_provider", "_api_key_provider"):
-        if getattr(client, token, None) is not None:
-            return {}
+def key_sent(headers: object) -> Attributes | None:
+    """Return what may be shown of the key in headers of the app's own, None where there is none."""
+    if not isinstance(headers, Mapping):
+        return None
+    for name, value in cast("Mapping[object, object]", headers).items():
+        if isinstance(name, str) and name.lower() == "authorization" and isinstance(value, str):
+            return _shown(value.removeprefix("Bearer "))
+    return None
+
+
+def _changes(client: Any) -> bool:  # noqa: ANN401
+    """Return whether what the client sends is a token that changes and names nobody in a bill."""
+    tokens = ("_azure_ad_token", "_azure_ad_token_provider", "_api_key_provider")
+    return any(getattr(client, token, None) is not None for token in tokens)
+
+
+def _shown(api_key: object) -> Attributes:
+    """Return a key's fingerprint, and its end if it is long enough to give that away."""
     key = api_key.strip() if isinstance(api_key, str) else ""
     if not key or key.startswith("<"):
         return {}

@@ -9,6 +9,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
+from time import perf_counter
 from types import ModuleType
 from typing import Any, cast
 
@@ -20,9 +21,10 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from costspan.capture import attempts, background, websocket
 from costspan.capture.answer import mapping, text
 from costspan.capture.call import Call, end_all, end_late
+from costspan.capture.client import key_sent
 from costspan.capture.operation import operation_of
 from costspan.capture.start import Starter
-from costspan.capture.streams import AsyncWatch, WatchedBytes, watch
+from costspan.capture.streams import AsyncWatch, WatchedBytes, answers_us, watch
 from costspan.counters import count
 from costspan.export import Destination
 from costspan.settings import Settings
@@ -150,8 +152,12 @@ class Capture:
 
     def _begin(self, client: Any, args: Arguments, kwargs: Named) -> _Begun | None:  # noqa: ANN401
         try:
-            if not self._active or not is_instrumentation_enabled():
+            if not self._active:
                 return None
+            if not is_instrumentation_enabled():
+                if attempts.current_call() is None:
+                    return None
+                return attempts.with_call(None, context.get_current()), None, args, kwargs
             end_late()
             return self._started(client, args, kwargs)
         except Exception as error:  # noqa: BLE001
@@ -177,6 +183,7 @@ class Capture:
             streamed=streamed,
             asked_for_usage=asks,
             body=body,
+            key=key_sent(options.headers) if options.headers else None,
         )
         if asks and call is not None:  # who else would take the usage out of the stream again?
             args, kwargs = _asking(args, kwargs, options, body.get("stream_options"))
@@ -215,12 +222,23 @@ def _arrived(kwargs: Named) -> None:
 
 def _process_response_data(original: Method) -> Method:
     @wraps(original)
-    def process_response_data(client: Any, *, data: Any, response: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def process_response_data(
+        client: Any,  # noqa: ANN401
+        *,
+        data: Any,  # noqa: ANN401
+        cast_to: Any,  # noqa: ANN401
+        response: Any,  # noqa: ANN401
+        **more: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         try:
             call = response.extensions.get(_ON_RESPONSE)
             if call is not None:
+                ours = call.asked_for_usage and answers_us(data)
                 if call.asked_for_usage and "usage" in data and data["usage"] is None:
                     del data["usage"]  # which `include_usage` adds to every chunk
+                if call.is_stream and not ours:
+                    call.chunks += 1
+                    call.last_chunk = perf_counter()
                 # Written out here, because nearly all events of a stream end here.
                 if call.skims:
                     choices = data.get("choices")
@@ -234,10 +252,14 @@ def _process_response_data(original: Method) -> Method:
                     elif call.content is not None:
                         call.content.gather(data)
                 else:
+                    if call.chunks == 1:
+                        call.first_chunk = call.last_chunk
                     call.saw(data)
         except Exception as error:  # noqa: BLE001
             count("body_unread", error)
-        return original(client, data=data, response=response, **kwargs)
+        if more:
+            return original(client, data=data, cast_to=cast_to, response=response, **more)
+        return original(client, data=data, cast_to=cast_to, response=response)  # the quicker way
 
     return process_response_data
 

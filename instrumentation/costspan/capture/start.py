@@ -2,7 +2,7 @@
 
 import atexit
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, cast
@@ -11,9 +11,10 @@ from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     NonRecordingSpan,
+    NoOpTracer,
+    Span,
     SpanContext,
     SpanKind,
-    Tracer,
     TracerProvider,
     set_span_in_context,
 )
@@ -29,6 +30,7 @@ from costspan.capture.operation import Operation
 from costspan.counters import count
 from costspan.export import Destination
 from costspan.settings import Settings
+from costspan.tracing import OwnProvider
 
 _MOST_OPENINGS = 256
 _NO_BODY: Mapping[str, Any] = MappingProxyType({})
@@ -41,7 +43,7 @@ class Starter:
         self._settings = settings
         self._destination = destination
         self._clients = Clients(settings)
-        self._known: tuple[Tracer, Recording] | None = None
+        self._known: tuple[Callable[..., Span], Recording] | None = None
 
     def start(
         self,
@@ -53,8 +55,12 @@ class Starter:
         streamed: bool = False,
         asked_for_usage: bool = False,
         body: Mapping[str, Any] = _NO_BODY,
+        key: Attributes | None = None,
     ) -> tuple[Context, Call | None]:
-        """Return the context to make the call in, and the call; None where it is not recorded."""
+        """Return the context to make the call in, and the call; None where it is not recorded.
+
+        `key` is what may be shown of a key that is this call's own.
+        """
         seen = self._clients.seen(client)
         request = Request(
             operation,
@@ -73,10 +79,10 @@ class Starter:
             attributes = attributes | {
                 n: known for n, value in who.items() if (known := text(value))
             }
-        tracer, recording = self._recording_of(self._destination.provider())
-        span = tracer.start_span(
-            name, outside, SpanKind.CLIENT, attributes, start_time=request.started_ns
-        )
+        if key is not None:
+            attributes = {n: v for n, v in attributes.items() if n not in seen.key} | key
+        start_span, recording = self._recording_of(self._destination.provider())
+        span = start_span(name, outside, SpanKind.CLIENT, attributes, start_time=request.started_ns)
         inside = set_span_in_context(span, inside)
         if not span.is_recording():
             count("span_not_sampled")
@@ -105,11 +111,14 @@ class Starter:
         seen = self._clients.seen(client)
         return seen.priced and not seen.host.endswith(".azure.com") and "data_sources" not in body
 
-    def _recording_of(self, provider: TracerProvider) -> tuple[Tracer, Recording]:
+    def _recording_of(self, provider: TracerProvider) -> tuple[Callable[..., Span], Recording]:
         known = self._known
         if known is None or known[1].provider is not provider:
             tracer = provider.get_tracer("costspan", version("costspan"))
-            known = (tracer, Recording(self._settings, provider, self._destination.metrics))
+            start_span: Callable[..., Span] = tracer.start_span
+            if isinstance(provider, OwnProvider) and not isinstance(tracer, NoOpTracer):
+                start_span = provider.start_call
+            known = (start_span, Recording(self._settings, provider, self._destination.metrics))
             self._known = known
             # Handlers run last first: open spans end before a provider made above shuts down.
             atexit.unregister(end_all)

@@ -1,8 +1,8 @@
 """See a stream go by without changing what it is: the iterator inside is replaced, not the stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from time import perf_counter
-from typing import Any
+from contextlib import closing, nullcontext
+from typing import Any, cast
 
 import wrapt
 
@@ -14,23 +14,20 @@ from costspan.counters import count
 def watch(call: Call, chunks: Iterator[Any]) -> Generator[Any, None, None]:
     """Yield `chunks`, and end the call when they end, fail or are closed."""
     try:
-        for chunk in chunks:
-            if call.asked_for_usage and _answers_us(chunk):
-                continue
-            call.last_chunk = perf_counter()
-            call.chunks += 1
-            if call.chunks == 1:
-                call.first_chunk = call.last_chunk
-            yield chunk
+        yield from (_without_ours(chunks) if call.asked_for_usage else chunks)
     except GeneratorExit:
-        if isinstance(chunks, Generator):  # not so in a stream class of the app's own
-            chunks.close()
         _end(call)
         raise
     except BaseException as error:
         _end(call, error)
         raise
     _end(call, completed=True)
+
+
+def _without_ours(chunks: Iterator[Any]) -> Generator[Any, None, None]:
+    """Yield `chunks` but for the one that the shim asked for."""
+    with closing(cast("Any", chunks)) if hasattr(chunks, "close") else nullcontext():
+        yield from (chunk for chunk in chunks if not answers_us(chunk))
 
 
 class AsyncWatch:
@@ -55,7 +52,7 @@ class AsyncWatch:
         self.is_reading = True
         try:
             chunk = await anext(self._chunks)
-            if call.asked_for_usage and _answers_us(chunk):
+            if call.asked_for_usage and answers_us(chunk):
                 chunk = await anext(self._chunks)
         except StopAsyncIteration:
             _end(call, completed=True)
@@ -68,10 +65,6 @@ class AsyncWatch:
             raise
         finally:
             self.is_reading = False
-        call.last_chunk = perf_counter()
-        call.chunks += 1
-        if call.chunks == 1:
-            call.first_chunk = call.last_chunk
         return chunk
 
     async def aclose(self) -> None:
@@ -80,8 +73,8 @@ class AsyncWatch:
         _end(self._call)
 
 
-def _answers_us(chunk: Any) -> bool:  # noqa: ANN401
-    """Return whether a chunk is the one that `include_usage` adds."""
+def answers_us(chunk: Any) -> bool:  # noqa: ANN401
+    """Return whether a chunk, parsed or raw, is the one that `include_usage` adds."""
     if raw := mapping(chunk):
         return raw.get("choices") == [] and raw.get("usage") is not None
     return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
