@@ -13,7 +13,7 @@ from costspan.errors import Rejected
 LONGEST_TEXT = 1024
 MOST_ATTRIBUTES = 1024
 """Of one span; OpenTelemetry's own default is 128."""
-_MOST_TEXTS = 128
+MOST_TEXTS = 128
 _LONGEST_SECONDS = 10**9
 
 
@@ -73,12 +73,12 @@ class Attributes:
         if kind != "array_value":
             return (self.text(name),) if kind else ()
         items = value.array_value.values
-        if len(items) > _MOST_TEXTS:
+        if len(items) > MOST_TEXTS:
             self._truncated[name] += 1
         for item in items:
             if not item.HasField("string_value"):
                 self._wrong(name, item.WhichOneof("value"), "a list of texts")
-        return tuple(self.cut(name, item.string_value) for item in items[:_MOST_TEXTS])
+        return tuple(self.cut(name, item.string_value) for item in items[:MOST_TEXTS])
 
     def count(self, *names: str, most: int) -> int | None:
         """Return a whole number from 0 to `most`; None where there is none."""

@@ -46,7 +46,7 @@ def _collector(args: argparse.Namespace) -> int:
         read_settings,
         unknown_variables,
     )
-    from costspan_collector.store import connect, migrate
+    from costspan_collector.store import attach, migrate
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     given = {"host": args.host, "port": args.port}
@@ -61,9 +61,8 @@ def _collector(args: argparse.Namespace) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     with ExitStack() as stack:
         listener = stack.enter_context(listen(receiver))
-        store = connect(clickhouse.url)
+        store = attach(clickhouse.url, migrate)
         stack.callback(store.close)
-        migrate(store)
         pipeline = Pipeline(store, receiver)
         stack.callback(pipeline.close)
         app = Starlette(routes=[*routes(pipeline, receiver, book=book)])

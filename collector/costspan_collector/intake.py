@@ -23,6 +23,7 @@ from costspan_collector import otlp
 from costspan_collector.attributes import Reason
 from costspan_collector.normalise import Normalised, Refused, normalise
 from costspan_collector.pipeline import Pipeline, QueueFull
+from costspan_collector.sent import take
 from costspan_collector.settings import Receiver
 
 if sys.version_info >= (3, 14):
@@ -101,12 +102,16 @@ class Intake:
             raise Answer(Kind.TOO_LARGE, "spans", str(error)) from error
         except Rejected as error:
             raise Answer(Kind.MALFORMED, "malformed", str(error)) from error
-        result = normalise(
-            request,
-            received_at=self._now(),
-            ingest_id=self._pipeline.next_ingest_id(),
-            book=self._book,
+        received_at, ingest_id = self._now(), self._pipeline.next_ingest_id()
+        sent, places = (
+            take(request, received_at=received_at, ingest_id=ingest_id)
+            if self._pipeline.reads_spans and not self._book.overrides
+            else ([], set[int]())
         )
+        result = normalise(
+            request, received_at=received_at, ingest_id=ingest_id, book=self._book, without=places
+        )
+        result.sent.extend(sent)
         for span in unreadable:
             result.refuse(Refused(span.span, Reason.UNREADABLE, span.detail))
         return result
@@ -124,7 +129,7 @@ class Intake:
 
     def failed(self, result: Normalised, error: Exception) -> Answer:
         """Return the answer to a request whose rows could not be kept."""
-        spans = len(result.calls) + len(result.attempts)
+        spans = len(result.calls) + len(result.attempts) + sum(sent.spans for sent in result.sent)
         count = self._pipeline.counters.add
         if isinstance(error, QueueFull):
             count("costspan_spans_postponed_total", spans, reason="queue_full")

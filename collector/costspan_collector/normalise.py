@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from costspan import semconv
@@ -18,18 +20,24 @@ from costspan.pricing import Status as PriceStatus
 from costspan.quantities import exact, flat, part_of, quantity, whole
 from costspan.usage import Quantity, Usage, read_usage
 from costspan_collector.attributes import MOST_ATTRIBUTES, Attributes, BadSpan, Reason
-from costspan_collector.record import NO_PARENT, Call, HttpAttempt
+from costspan_collector.record import NO_PARENT, Call, HttpAttempt, SenderCount, Sent
+from costspan_collector.senders import told
 
 _OLD_SYSTEM = "gen_ai.system"
 _OLD_REQUEST_TYPE = "llm.request.type"
-_GENAI = (semconv.OPERATION, _OLD_SYSTEM, _OLD_REQUEST_TYPE)
-_INPUT_TOKENS = (semconv.INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
-_OUTPUT_TOKENS = (semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
+GENAI = (semconv.OPERATION, _OLD_SYSTEM, _OLD_REQUEST_TYPE)
+INPUT_TOKENS = (semconv.INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
+OUTPUT_TOKENS = (semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
+CACHED_TOKENS = (semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens")
+HTTP_METHOD = (semconv.HTTP_METHOD, "http.method")
+HTTP_ADDRESS = (semconv.SERVER_ADDRESS, "net.peer.name")
+HTTP_STATUS = (semconv.HTTP_STATUS, "http.status_code")
+_ENVIRONMENT = (semconv.ENVIRONMENT, "deployment.environment")
 
 _AROUND_CALLS = frozenset({"invoke_agent", "create_agent", "execute_tool", "invoke_workflow"})
 """Operations that hold calls and may carry the sum of their tokens: kept, they would count twice."""
 
-_TEXTS: dict[str, tuple[str, ...]] = {
+TEXTS: dict[str, tuple[str, ...]] = {
     "operation": (semconv.OPERATION, _OLD_REQUEST_TYPE),
     "api_type": (semconv.API_TYPE,),
     "provider": (semconv.PROVIDER, _OLD_SYSTEM),
@@ -60,16 +68,16 @@ _MOST_UINT16 = 2**16 - 1
 _MOST_PICO = 10**18 - 1
 """What Decimal(18, 12) holds: just under a million dollars, for one call."""
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][-+]?\d{1,2})?", re.ASCII)
-_METER = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+METER = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _QUANTITY = re.compile(r"\d{1,16}(\.\d{1,20})?", re.ASCII)
 """What Decimal(38, 20) holds: no call comes near 10^16 of anything."""
 _QUANTITY_NAME = re.compile(r"([\w-]{1,64}/[!-~]{1,256}/)?[a-z0-9_]{1,64}", re.ASCII)
 _DECISION = "decision_input"
-_PREDICTIONS = frozenset({semconv.ACCEPTED_PREDICTION_TOKENS, semconv.REJECTED_PREDICTION_TOKENS})
+PREDICTIONS = frozenset({semconv.ACCEPTED_PREDICTION_TOKENS, semconv.REJECTED_PREDICTION_TOKENS})
 """Named as quantities are, but inside the output."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST_NS = (datetime(2020, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 
 
@@ -88,22 +96,26 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """What became of the spans of one request: every span is in one of the first four."""
+    """What became of the spans of one request: every span is in one of the first five."""
 
     received_at: datetime
     calls: list[Call] = field(default_factory=list[Call])
     attempts: list[HttpAttempt] = field(default_factory=list[HttpAttempt])
+    sent: list[Sent] = field(default_factory=list[Sent])
+    """Spans that the engine reads; what becomes of them is known then."""
     refused: list[Refused] = field(default_factory=list[Refused])
     passed_by: Counter[str] = field(default_factory=Counter[str])
     """Spans that are nothing of ours, by reason."""
     truncated: Counter[str] = field(default_factory=Counter[str])
     """Texts that were too long, by attribute."""
     fates: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
-    """All spans: by service, what became of them, and the reason."""
+    """All spans but those `sent`: by service, what became of them, and the reason."""
+    senders: list[SenderCount] = field(default_factory=list[SenderCount])
+    """What the apps say of their spans."""
 
     def __len__(self) -> int:
         """Return how many spans there were."""
-        return self.fates.total()
+        return self.fates.total() + sum(sent.spans for sent in self.sent)
 
     def refuse(self, refused: Refused, service_name: str = "") -> None:
         """Add a span that can never be kept."""
@@ -122,21 +134,24 @@ def normalise(
     received_at: datetime,
     ingest_id: int,
     book: Book | None = None,
+    without: Container[int] = (),
 ) -> Normalised:
-    """Return the rows that the spans of `request` make.
+    """Return the rows that the spans of `request` make, without those at some places in it.
 
     `book` prices the calls that come without a price, and holds what was negotiated.
     """
     book = book or default_book()
-    result = Normalised(received_at)
+    result = Normalised(received_at, senders=list(told(request, received_at)))
     spans = _spans(request, result.truncated)
     for index, (span, scope_name, resource, service) in enumerate(spans):
+        if index in without:
+            continue
         reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result.truncated)
         own = reader.own
         try:
             reader.bound()
-            if any(name in own for name in _GENAI):
-                if own.text(*_TEXTS["operation"]) in _AROUND_CALLS:
+            if any(name in own for name in GENAI):
+                if own.text(*TEXTS["operation"]) in _AROUND_CALLS:
                     result.pass_by("around_calls", service)
                 else:
                     result.calls.append(reader.call())
@@ -162,6 +177,37 @@ def _spans(
             name = resource.cut("scope.name", scope_spans.scope.name)
             for span in scope_spans.spans:
                 yield span, name, resource, service
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the spans of one scope have in common."""
+
+    service_name: str
+    environment: str
+    scope_name: str
+
+
+def origin(resource: Resource, scope: InstrumentationScope) -> Origin | None:
+    """Return whence the spans of a scope come; None where that cannot be kept as it is."""
+    cut: Counter[str] = Counter()
+    own = Attributes(resource.attributes, cut)
+    try:
+        found = Origin(
+            own.text(semconv.SERVICE_NAME), own.text(*_ENVIRONMENT), own.cut("scope", scope.name)
+        )
+    except BadSpan:
+        return None
+    return None if cut else found
+
+
+def times_taken(received_at: datetime) -> tuple[int, int]:
+    """Return the earliest and the latest time, in nanoseconds, that a span may tell."""
+    earliest, latest = (
+        (time - EPOCH) // timedelta(microseconds=1) * 1000
+        for time in (_EARLIEST, received_at + _AHEAD)
+    )
+    return earliest, latest
 
 
 def _service_name(resource: Attributes) -> str:
@@ -197,9 +243,9 @@ class _Reader:
         own = self.own
         trace_id, span_id, parent_span_id = self.ids()
         started_at, duration_us = self.times()
-        texts = {column: own.text(*names) for column, names in _TEXTS.items()}
+        texts = {column: own.text(*names) for column, names in TEXTS.items()}
         first_chunk_us = own.microseconds(semconv.TIME_TO_FIRST_CHUNK)
-        input_tokens = own.count(*_INPUT_TOKENS, most=_MOST_TOKENS)
+        input_tokens = own.count(*INPUT_TOKENS, most=_MOST_TOKENS)
         usage = self.usage()
         cost = self.cost()
         if cost.status:
@@ -212,7 +258,7 @@ class _Reader:
             span_id=span_id,
             parent_span_id=parent_span_id,
             service_name=self.resource.text(semconv.SERVICE_NAME),
-            environment=self.resource.text(semconv.ENVIRONMENT, "deployment.environment"),
+            environment=self.resource.text(*_ENVIRONMENT),
             scope_name=self.scope_name,
             streamed=(
                 own.flag(semconv.REQUEST_STREAM)
@@ -225,11 +271,9 @@ class _Reader:
             retries=own.count(semconv.RETRIES, most=_MOST_UINT16) or 0,
             status="error" if self.failed() else "ok",
             input_tokens=input_tokens,
-            cached_tokens=own.count(
-                semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens", most=_MOST_TOKENS
-            ),
+            cached_tokens=own.count(*CACHED_TOKENS, most=_MOST_TOKENS),
             cache_write_tokens=own.count(semconv.CACHE_WRITE_TOKENS, most=_MOST_TOKENS),
-            output_tokens=own.count(*_OUTPUT_TOKENS, most=_MOST_TOKENS),
+            output_tokens=own.count(*OUTPUT_TOKENS, most=_MOST_TOKENS),
             reasoning_tokens=own.count(semconv.REASONING_TOKENS, most=_MOST_TOKENS),
             quantities=_kept(usage, cost),
             cost_usd=cost.usd,
@@ -259,9 +303,9 @@ class _Reader:
             parent_span_id=parent_span_id,
             service_name=self.resource.text(semconv.SERVICE_NAME),
             attempt=own.count(semconv.ATTEMPT, most=_MOST_UINT16) or 0,
-            method=own.text(semconv.HTTP_METHOD, "http.method"),
-            server_address=own.text(semconv.SERVER_ADDRESS, "net.peer.name"),
-            http_status=own.count(semconv.HTTP_STATUS, "http.status_code", most=999) or 0,
+            method=own.text(*HTTP_METHOD),
+            server_address=own.text(*HTTP_ADDRESS),
+            http_status=own.count(*HTTP_STATUS, most=999) or 0,
             error_type=own.text(semconv.ERROR_TYPE),
             duration_us=duration_us,
             received_at=self.received_at,
@@ -287,14 +331,14 @@ class _Reader:
 
     def times(self) -> tuple[datetime, int]:
         start, end = self.span.start_time_unix_nano, self.span.end_time_unix_nano
-        latest = (self.received_at + _AHEAD - _EPOCH) // timedelta(microseconds=1) * 1000
-        if not _EARLIEST_NS <= start <= latest:
+        earliest, latest = times_taken(self.received_at)
+        if not earliest <= start <= latest:
             raise BadSpan(Reason.BAD_TIME, "it starts before 2020 or more than a day from now")
         if end < start:
             raise BadSpan(Reason.BAD_TIME, f"it ends {start - end} ns before it starts")
         if end > latest:
             raise BadSpan(Reason.BAD_TIME, "it ends more than a day from now")
-        return _EPOCH + timedelta(microseconds=start // 1000), (end - start) // 1000
+        return EPOCH + timedelta(microseconds=start // 1000), (end - start) // 1000
 
     def cost(self) -> "_Cost":
         """Return the cost that came with the span."""
@@ -302,7 +346,7 @@ class _Reader:
         parts: dict[str, int] = {}
         for name in own.starting_with(semconv.COST_PART):
             meter = name.removeprefix(semconv.COST_PART)
-            if not _METER.fullmatch(meter):
+            if not METER.fullmatch(meter):
                 raise BadSpan(Reason.BAD_COST, f"a name after {semconv.COST_PART} is no meter")
             pico = own.count(name, most=_MOST_PICO)
             if pico is not None:
@@ -373,10 +417,10 @@ class _Reader:
             "image_tokens": more("cached_image_input"),
         }
         written = count(semconv.CACHE_WRITE_TOKENS)
-        cached = count(semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens")
+        cached = count(*CACHED_TOKENS)
         reported = {
-            "input_tokens": count(*_INPUT_TOKENS),
-            "output_tokens": count(*_OUTPUT_TOKENS),
+            "input_tokens": count(*INPUT_TOKENS),
+            "output_tokens": count(*OUTPUT_TOKENS),
             "input_tokens_details": {
                 "cached_tokens": cached,
                 "cache_write_tokens": written,
@@ -407,7 +451,7 @@ class _Reader:
         found: dict[str, Quantity] = {}
         for name in self.own.starting_with(semconv.USAGE):
             meter = name.removeprefix(semconv.USAGE)
-            if name in _PREDICTIONS:
+            if name in PREDICTIONS:
                 continue
             if not _QUANTITY_NAME.fullmatch(meter):
                 raise BadSpan(Reason.BAD_USAGE, f"a name after {semconv.USAGE} is no meter")

@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +19,16 @@ from costspan.errors import CostspanError, Rejected, Unavailable
 from costspan_collector.normalise import Normalised
 from costspan_collector.record import SpanCount
 from costspan_collector.segments import Backlog, Frame, Part, Segment, Segments, Unreadable
+from costspan_collector.sent import accepted, read
 from costspan_collector.settings import Receiver
-from costspan_collector.store import Row, Store
+from costspan_collector.store import Row, Store, load_sql
 from costspan_collector.telemetry import Counters
 
 _log = logging.getLogger("costspan.pipeline")
 
 _ROWS_AT_ONCE = 20_000
 _RETRY_SECONDS = 1.0
+_SCHEMA = f"{Path(__file__).with_name('sql') / 'sent.proto'}:Sent"
 
 
 class QueueFull(Unavailable):
@@ -72,6 +75,11 @@ class Pipeline:
         )
         self._keeper.start()
         self._drainer.start()
+
+    @property
+    def reads_spans(self) -> bool:
+        """Return whether the store can read spans as they were sent."""
+        return self._store.reads_files
 
     @property
     def waiting(self) -> int:
@@ -214,11 +222,16 @@ class Pipeline:
                 SpanCount(hour=hour, service_name=service, fate=fate, reason=reason, spans=spans)
                 for (hour, service, fate, reason), spans in counted.items()
             ],
+            "sender_counts": [sender for result in results for sender in result.senders],
         }
+        sent = [each for result in results for each in result.sent]
         return [
-            Part(table, len(rows), self._store.encode(table, rows))
-            for table, rows in tables.items()
-            if rows
+            *(Part(each.table, each.spans, each.block, is_sent=True) for each in sent),
+            *(
+                Part(table, len(rows), self._store.encode(table, rows))
+                for table, rows in tables.items()
+                if rows
+            ),
         ]
 
     def _refuse(self, group: list[_Submission], error: Exception) -> None:
@@ -237,6 +250,12 @@ class Pipeline:
         add("costspan_spans_received_total", len(result))
         add("costspan_spans_accepted_total", len(result.calls), table="calls")
         add("costspan_spans_accepted_total", len(result.attempts), table="http_attempts")
+        for sent in result.sent:
+            add("costspan_spans_accepted_total", sent.spans, table=sent.table)
+        self._count_rest(result)
+
+    def _count_rest(self, result: Normalised) -> None:
+        add = self.counters.add
         for reason, spans in Counter(refused.reason for refused in result.refused).items():
             add("costspan_spans_refused_total", spans, reason=reason)
         for reason, spans in result.passed_by.items():
@@ -276,21 +295,59 @@ class Pipeline:
     def _store_segment(self, segment: Segment) -> None:
         faults: Counter[str] = Counter()
         tables: defaultdict[str, list[Part]] = defaultdict(list)
+        sent: defaultdict[str, list[Part]] = defaultdict(list)
         for index, item in enumerate(segment.read()):
             if not isinstance(item, Unreadable):
                 for part in item:
-                    tables[part.table].append(part)
+                    (sent if part.is_sent else tables)[part.table].append(part)
             elif item.torn:
                 faults["torn"] += 1
             else:
                 faults["corrupt"] += 1
                 path = self._segments.quarantine(segment, item, index)
                 _log.error("a part of a segment cannot be read; it is kept in %s", path)
+        for table, parts in sent.items():
+            made, refused = self._read(segment, table, parts)
+            faults["refused"] += refused
+            for part in made:
+                tables[part.table].append(part)
         for table, parts in tables.items():
             faults["refused"] += self._insert(segment, table, parts)
         self.counters.add("costspan_segments_stored_total")
         for reason, number in faults.items():
             self.counters.add("costspan_segment_faults_total", number, reason=reason)
+
+    def _read(self, segment: Segment, table: str, parts: Sequence[Part]) -> tuple[Frame, int]:
+        """Let the engine read spans as they were sent; return what is to be inserted beside them.
+
+        Where it may read one otherwise than `normalise`, that reads them all: then this is the rows.
+        """
+        try:
+            with self._inserting(table, parts):
+                statement = load_sql("costspan_collector", f"insert_sent_{table}")
+                data = b"".join(part.block for part in parts)
+                token = f"{segment.name}.sent"
+                self._store.insert_read(statement, data, schema=_SCHEMA, token=token)
+        except Rejected:
+            return self._read_here(segment, parts)
+        return self._frame([accepted(table, part.block) for part in parts]), 0
+
+    def _read_here(self, segment: Segment, parts: Sequence[Part]) -> tuple[Frame, int]:
+        results: list[Normalised] = []
+        refused = 0
+        for index, part in enumerate(parts):
+            try:
+                result = read(part.block)
+            except Rejected as error:
+                refused += 1
+                path = self._segments.quarantine(segment, part, index)
+                _log.error("%s; it is kept in %s", error, path)
+            else:
+                results.append(result)
+                self._count_rest(result)
+                for fault in result.refused:
+                    _log.warning("a span that was acknowledged is refused: %s", fault)
+        return self._frame(results), refused
 
     def _insert(self, segment: Segment, table: str, parts: Sequence[Part]) -> int:
         """Insert the rows of one table; return how many parts the store refused for good."""
@@ -309,9 +366,15 @@ class Pipeline:
         return 0
 
     def _insert_blocks(self, table: str, parts: Sequence[Part], token: str) -> None:
+        with self._inserting(table, parts):
+            self._store.insert_blocks(table, b"".join(part.block for part in parts), token=token)
+
+    @contextmanager
+    def _inserting(self, table: str, parts: Sequence[Part]) -> Generator[None]:
+        """Count an insert: how long it took, or that it failed."""
         started = time.perf_counter()
         try:
-            self._store.insert_blocks(table, b"".join(part.block for part in parts), token=token)
+            yield
         except CostspanError as error:
             kind = type(error).__name__
             self.counters.add("costspan_insert_failures_total", table=table, kind=kind)
@@ -319,7 +382,7 @@ class Pipeline:
         seconds = time.perf_counter() - started
         self.counters.add("costspan_insert_seconds_sum", seconds, table=table)
         self.counters.add("costspan_insert_seconds_count", table=table)
-        if table != "span_counts":
+        if table in {"calls", "http_attempts"}:
             rows = sum(part.rows for part in parts)
             self.counters.add("costspan_spans_stored_total", rows, table=table)
 

@@ -101,6 +101,21 @@ class HttpAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SenderCount:
+    """One row of `sender_counts`: what became of an app's spans, by its own count, so far."""
+
+    hour: datetime
+    """Of receipt."""
+    service_name: str
+    sender: str
+    """Random, of one process."""
+    made: int
+    exported: int
+    queue_full: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpanCount:
     """One row of `span_counts`: how many spans of a service, received in an hour, became what."""
 
@@ -110,3 +125,13 @@ class SpanCount:
     """The table they were accepted into, or refused, or passed_by."""
     reason: str
     spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Spans of one scope as they were sent: rows of a table once the engine has read them."""
+
+    table: str
+    spans: int
+    block: bytes
+    """A message `Sent` (sql/sent.proto) after its length."""

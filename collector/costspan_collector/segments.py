@@ -1,7 +1,7 @@
 """Write-ahead segments: what was acknowledged and is not in the store yet, on local disk.
 
-A segment is a file of frames; a frame is what one fsync made durable, whole or not at all. Its
-blocks are in the engine's own format, so a segment goes into the store without a look at its rows.
+A segment is a file of frames; a frame is what one fsync made durable, whole or not at all. What is
+in its blocks the engine can read, so a segment goes into the store without a look at its rows.
 """
 
 import fcntl
@@ -22,16 +22,20 @@ from costspan.errors import Rejected, Unavailable
 _MARK = b"\xc5span"
 _HEADER = struct.Struct(">5sIII")  # mark, length, checksum of the payload, checksum of these
 _PART = struct.Struct(">BII")  # length of the table's name, rows, length of the block
+_SENT = "@sent"
+"""After the name of a table, where a block holds spans and not rows."""
 _SUFFIX = ".segment"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of one table, as one block of the engine's format."""
+    """Rows of one table."""
 
     table: str
     rows: int
     block: bytes
+    """In the engine's own format, or a message `Sent`: the spans that become these rows."""
+    is_sent: bool = False
 
 
 Frame = Sequence[Part]
@@ -230,10 +234,11 @@ def _locked(path: Path) -> FileIO:
 
 
 def _framed(frame: Frame) -> bytes:
-    payload = b"".join(
-        _PART.pack(len(part.table), part.rows, len(part.block)) + part.table.encode() + part.block
-        for part in frame
-    )
+    pieces: list[bytes] = []
+    for part in frame:
+        name = f"{part.table}{_SENT * part.is_sent}".encode()
+        pieces += [_PART.pack(len(name), part.rows, len(part.block)), name, part.block]
+    payload = b"".join(pieces)
     head = struct.pack(">5sII", _MARK, len(payload), crc32(payload))
     return head + struct.pack(">I", crc32(head)) + payload
 
@@ -243,9 +248,10 @@ def _parts(payload: bytes) -> Iterator[Part]:
     while at < len(payload):
         name_length, rows, length = _PART.unpack_from(payload, at)
         at += _PART.size
-        table = payload[at : at + name_length].decode()
+        name = payload[at : at + name_length].decode()
         at += name_length
-        yield Part(table, rows, payload[at : at + length])
+        table = name.removesuffix(_SENT)
+        yield Part(table, rows, payload[at : at + length], is_sent=table != name)
         at += length
 
 

@@ -30,7 +30,8 @@ class Overview:
 
 def overview(store: Store, filters: Filters) -> Overview:
     """Return calls, errors, cost and latency."""
-    (row,) = store.select(_sql("overview"), Overview, **filters.parameters())
+    by_slot = not filters.teams and not filters.projects
+    (row,) = store.select(_sql("overview"), Overview, **filters.parameters(), by_slot=by_slot)
     return row
 
 
@@ -147,6 +148,7 @@ def spend_by_part(
         _sql("spend_by_part"),
         PartSpend,
         **filters.parameters(),
+        by_hour=_by_hour(step_seconds=step_seconds),
         measure=measure,
         step_seconds=step_seconds,
     )
@@ -283,7 +285,7 @@ def trace_attempts(store: Store, trace_id: str) -> list[TracedAttempt]:
     return store.select(_sql("trace_attempts"), TracedAttempt, trace_id=trace_id)
 
 
-def _by_hour(by: str, step_seconds: int = 0) -> bool:
+def _by_hour(by: str = "", step_seconds: int = 0) -> bool:
     """Whether the sums of whole hours answer: they know no users and no shorter steps."""
     return by != "user" and step_seconds % 3600 == 0
 

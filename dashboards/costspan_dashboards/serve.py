@@ -25,7 +25,7 @@ from costspan_collector.settings import (
     read_settings,
     unknown_variables,
 )
-from costspan_collector.store import Store, connect, migrate
+from costspan_collector.store import Store, attach, migrate
 from costspan_collector.store.door import open_door
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
@@ -62,8 +62,7 @@ def serving(settings: Settings) -> Generator[Serving]:
 
     Raises:
         Rejected: the port or the engine's directory is taken, or the file of negotiated prices is
-            wrong; the message names it.
-        Unavailable: the ClickHouse server does not answer.
+            wrong; the message names it. A server that does not answer is waited for, beside.
     """
     for line in unknown_variables(
         os.environ, (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Alerts)
@@ -72,16 +71,19 @@ def serving(settings: Settings) -> Generator[Serving]:
     book = settings.pricing.book()
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.receiver))
-        store = _open(settings, stack)
-        migrate(store)
+        store = attach(settings.clickhouse.url, migrate)
+        stack.callback(store.close)
         # Handles of their own, so that no query of a job holds up an insert, nor a recompute an alert.
-        pipeline = Pipeline(_open(settings, stack), settings.receiver)
+        written, kept_up = store.another(), store.another()
+        stack.callback(written.close)
+        stack.callback(kept_up.close)
+        pipeline = Pipeline(written, settings.receiver)
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(open_door(store, settings.upkeep))
         scheduler = BackgroundScheduler(timezone="UTC")
-        upkeep.add_jobs(scheduler, _open(settings, stack), settings.upkeep)
+        upkeep.add_jobs(scheduler, kept_up, settings.upkeep)
         schedule.add_jobs(scheduler, store, settings.reconcile, book)
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
@@ -90,12 +92,6 @@ def serving(settings: Settings) -> Generator[Serving]:
         scheduler.start()
         stack.callback(scheduler.shutdown)  # pyright: ignore  apscheduler 3 ships no types
         yield Serving(url, store, pipeline)
-
-
-def _open(settings: Settings, stack: ExitStack) -> Store:
-    store = connect(settings.clickhouse.url)
-    stack.callback(store.close)
-    return store
 
 
 def _app(settings: Settings, pipeline: Pipeline, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily

@@ -173,7 +173,14 @@ class Inference:
 
     def _refuse(self, key: Key, asked: str, failure: Failure, headers: dict[str, str]) -> None:
         request_id = headers["x-request-id"]
-        self._ledger.add(Entry(request_id, key, SERVED_AS[asked], self._now(), failure.status))
+        refused = Entry(
+            request_id=request_id,
+            key=key,
+            model=SERVED_AS[asked],
+            at=self._now(),
+            status=failure.status,
+        )
+        self._ledger.add(refused)
         if failure is RATE_LIMITED:
             message = f"Rate limit reached for {asked} in organization on requests per minute."
             waits = {"retry-after": "1", "x-ratelimit-remaining-requests": "0"}
@@ -198,7 +205,7 @@ class Inference:
             key=key,
             model=SERVED_AS[asked],
             at=self._now(),
-            status=200,
+            endpoint="embeddings" if embeds else "completions",
             input_tokens=sum(counts),
             cached_tokens=0 if embeds else self._cached(key, asked, instructions, first),
             output_tokens=spoken + reasoning,

@@ -23,12 +23,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from costspan_demo import organization_api
+from costspan_demo.bill import charges
 from costspan_demo.children import when_stdin_ends
 from costspan_demo.inference_api import Inference
-from costspan_demo.ledger import Entry, Ledger
+from costspan_demo.ledger import Entry, Ledger, VectorStore
 from costspan_demo.organization import organization
 from costspan_demo.refusal import Refusal, answer
 from costspan_demo.traffic import history
+from costspan_demo.wire import Wire
+
+_STORAGE_PROJECT = "Support"
 
 
 def create_app(ledger: Ledger, *, seed: int, now: Callable[[], datetime]) -> Starlette:
@@ -70,7 +74,7 @@ def _truth(ledger: Ledger, now: datetime) -> dict[str, Any]:
                 "quantity": charge.quantity,
                 "usd": str(charge.usd),
             }
-            for charge in ledger.charges(now)
+            for charge in charges(ledger, Wire(), now)
         ],
         "keys": [
             {
@@ -110,7 +114,9 @@ def billed_history(*, seed: int, now: datetime, days: int) -> Ledger:
     """Return the ledger with every call of the history charged."""
     who = organization(seed)
     calls = history(who, seed=seed, now=now, days=days)
-    ledger = Ledger(who, calls[0].started_at if calls else now)
+    project = next(key.project for key in who.keys if key.project_name == _STORAGE_PROJECT)
+    stores = (VectorStore(project, 3 * 2**30, 48_611_807),)
+    ledger = Ledger(who, calls[0].started_at if calls else now, stores=stores)
     for call in calls:
         ledger.add_call(call)
     return ledger
@@ -120,6 +126,9 @@ async def _serve(args: argparse.Namespace) -> None:
     ledger = billed_history(seed=args.seed, now=args.now, days=args.days)
     app = create_app(ledger, seed=args.seed, now=lambda: datetime.now(UTC))
     with socket.create_server(("127.0.0.1", args.port)) as listener:
+        # What is accepted inherits it; asyncio does it only for sockets that it made itself, and
+        # without it the second packet of each answer waits 40 ms for the first to be confirmed.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
 
         def stop() -> None:

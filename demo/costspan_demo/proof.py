@@ -184,7 +184,7 @@ def _bill_explained(world: World, today: date) -> Check:
         {
             "billed_usd": _sum(lines),
             "UNINSTRUMENTED_KEY": _sum(line for line in lines if line["key_id"] == untraced),
-            "SERVICE_FEE": _sum(line for line in lines if line["key_id"] is None),
+            "STORAGE": _sum(line for line in lines if line["key_id"] is None),
         },
         {
             "billed_usd": plain(sum((day.billed_usd or Decimal(0) for day in days), Decimal(0))),

@@ -30,6 +30,15 @@ class Refusal(Exception):
         return cls(404, f"Invalid URL ({path})")
 
     @classmethod
+    def missing_scope(cls) -> Self:
+        """Return the refusal of a key that may not read the bill."""
+        return cls(
+            403,
+            "You have insufficient permissions for this operation. Missing scopes: api.usage.read.",
+            code="missing_scope",
+        )
+
+    @classmethod
     def wrong_key(cls, secret: str) -> Self:
         """Return the refusal of a key; like OpenAI's, it shows the ends of what was sent."""
         if not secret:

@@ -1,16 +1,20 @@
-"""`costspan reconcile fetch`, `run` and `show`."""
+"""`costspan reconcile`."""
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from costspan.money import plain
+from costspan.errors import Rejected
+from costspan_reconcile.columns import as_text
+from costspan_reconcile.period.cli import add_close, add_verify
 
 if TYPE_CHECKING:
-    from costspan_collector.store import Store
+    from costspan_reconcile.settings import Reconcile
+
+_DAY = timedelta(days=1)
 
 
 def add_reconcile(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its subparsers private
@@ -19,17 +23,35 @@ def add_reconcile(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the t
         "reconcile", help="hold what OpenAI billed against what the spans say"
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    for name, run, text in (
-        ("fetch", _fetch, "read the bill of the last days and keep it"),
-        ("run", _run, "read the bill and compare it with the spans"),
-        ("show", _show, "print the comparison as it stands"),
-    ):
-        action = actions.add_parser(name, help=text)
-        action.add_argument(
-            "--days", type=_days, default=None, help="how many UTC days, today included"
-        )
-        action.add_argument("--json", action="store_true", help="print for a machine")
-        action.set_defaults(run=run)
+    fetch = _ranged(actions, "fetch", _fetch, "read the bill of some days and keep it")
+    fetch.add_argument("--dry-run", action="store_true", help="read it, and keep nothing")
+    run = _ranged(actions, "run", _run, "read the bill and compare it with the spans")
+    run.add_argument(
+        "--dry-run", action="store_true", help="compare what is kept already, and keep nothing"
+    )
+    _ranged(actions, "show", _show, "print the comparison as it stands")
+    explain = actions.add_parser("explain", help="print how the verdict of a day came about")
+    explain.add_argument("day", type=_day, metavar="DAY", help="a UTC day such as 2026-10-05")
+    explain.add_argument("--line", default="", metavar="TEXT", help="only line items with this")
+    explain.add_argument("--json", action="store_true", help="print for a machine")
+    explain.set_defaults(run=_explain)
+    add_close(actions)
+    add_verify(actions)
+
+
+def _ranged(
+    actions: Any,  # noqa: ANN401 - as above
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    action.add_argument("--days", type=_days, help="how many UTC days, today included")
+    action.add_argument("--since", type=_day, metavar="DAY", help="the first UTC day")
+    action.add_argument("--until", type=_day, metavar="DAY", help="the first day after; tomorrow")
+    action.add_argument("--json", action="store_true", help="print for a machine")
+    action.set_defaults(run=run)
+    return action
 
 
 def _days(text: str) -> int:
@@ -39,22 +61,51 @@ def _days(text: str) -> int:
     return int(text)
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is not a day such as 2026-10-05"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _range(args: argparse.Namespace, settings: "Reconcile", now: datetime) -> tuple[date, date]:
+    """Return the days that are meant: `since <= day < until`."""
+    tomorrow = now.date() + _DAY
+    if args.since is None:
+        if args.until is not None:
+            msg = "--until needs --since"
+            raise Rejected(msg)
+        return tomorrow - (args.days or settings.lookback_days) * _DAY, tomorrow
+    if args.days is not None:
+        msg = "say --days, or --since and --until, not both"
+        raise Rejected(msg)
+    until = args.until or tomorrow
+    if args.since >= until:
+        msg = f"there is no day from {args.since} up to {until}"
+        raise Rejected(msg)
+    return args.since, until
+
+
 def _fetch(args: argparse.Namespace) -> int:
     from costspan_collector.settings import read_settings
-    from costspan_reconcile.schedule import fetch_now
+    from costspan_reconcile.command_store import Rehearsal, command_store
+    from costspan_reconcile.fetch import fetch
     from costspan_reconcile.settings import Reconcile
 
-    settings = read_settings(Reconcile)
+    settings, now = read_settings(Reconcile), datetime.now(UTC)
     settings.key()
-    fetched = fetch_now(
-        _open(), settings, datetime.now(UTC), days=args.days or settings.lookback_days
-    )
+    since, until = _range(args, settings, now)
+    with command_store(change=not args.dry_run) as store:
+        target = Rehearsal(store) if args.dry_run else store
+        fetched = fetch(target, settings, since, until, now)
     fetched.check()
-    if args.json:
-        print(json.dumps({**asdict(fetched.kept), "notes": fetched.notes}))
-        return 0
     kept = fetched.kept
-    print(f"{kept.days_read} days read, {kept.days_changed} changed, {kept.pages} pages kept")
+    if args.json:
+        print(json.dumps({"dry_run": args.dry_run, **asdict(kept), "notes": fetched.notes}))
+        return 0
+    verb = "would be kept, and nothing was" if args.dry_run else "kept"
+    print(f"{kept.days_read} days read, {kept.days_changed} changed, {kept.pages} pages {verb}")
     for line in (*kept.blocked, *fetched.notes):
         print(line)
     return 0
@@ -62,17 +113,33 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from costspan_collector.settings import Pricing, read_settings
-    from costspan_reconcile.schedule import reconcile_now
+    from costspan_reconcile.allocate.settings import Allocation
+    from costspan_reconcile.command_store import Rehearsal, command_store
+    from costspan_reconcile.reconcile import reconcile_days
+    from costspan_reconcile.schedule import reconcile_range
     from costspan_reconcile.settings import Reconcile
 
-    settings = read_settings(Reconcile)
-    settings.key()
+    settings, now = read_settings(Reconcile), datetime.now(UTC)
+    since, until = _range(args, settings, now)
     book = read_settings(Pricing).book()
-    summary = reconcile_now(_open(), settings, datetime.now(UTC), days=args.days, book=book)
+    if args.dry_run:
+        with command_store(change=False) as store:
+            found = reconcile_days(Rehearsal(store), since, until, now, book)
+        print(
+            json.dumps({"dry_run": True, **asdict(found)})
+            if args.json
+            else f"{found.changed} of {found.days} days would be reconciled anew; nothing was kept"
+        )
+        return 0
+    settings.key()
+    policy = read_settings(Allocation).read()
+    with command_store(change=True) as store:
+        summary = reconcile_range(store, settings, since, until, now, book=book, policy=policy)
     summary.fetched.check()
     if args.json:
         fetched = {**asdict(summary.fetched.kept), "notes": summary.fetched.notes}
-        print(json.dumps({"fetched": fetched, "reconciled": asdict(summary.reconciled)}))
+        reconciled, allocated = asdict(summary.reconciled), summary.allocated
+        print(json.dumps({"fetched": fetched, "reconciled": reconciled, "allocated": allocated}))
     else:
         print(summary.line())
     return 0
@@ -81,45 +148,31 @@ def _run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from costspan_collector.settings import read_settings
     from costspan_reconcile import queries
+    from costspan_reconcile.command_store import command_store
     from costspan_reconcile.settings import Reconcile
+    from costspan_reconcile.statement import statement, statement_lines
 
-    store = _open()
-    until = datetime.now(UTC).date() + timedelta(days=1)
-    since = until - timedelta(days=args.days or read_settings(Reconcile).lookback_days)
-    days = queries.recon_days(store, since, until)
-    keys = queries.uninstrumented_keys(store, since, until)
+    settings, now = read_settings(Reconcile), datetime.now(UTC)
+    since, until = _range(args, settings, now)
+    with command_store(change=False) as store:
+        found = statement(store, settings, since, until, now)
+        lines = queries.recon_lines(store, since, until) if args.json else []
     if args.json:
-        lines = queries.recon_lines(store, since, until)
-        shown = {
-            "days": [asdict(row) for row in days],
-            "uninstrumented_keys": [asdict(row) for row in keys],
-            "lines": [asdict(row) for row in lines],
-        }
-        print(json.dumps(shown, default=_machine))
-        return 0
-    if not days:
-        print("nothing is reconciled yet; run `costspan reconcile run`")
-    for row in days:
-        billed = "unknown" if row.billed_usd is None else f"${plain(row.billed_usd)}"
-        gap = "" if row.billed_usd is None else f"${plain(row.billed_usd - row.estimated_usd)}"
-        print(
-            f"{row.day}  {row.day_state:<11}  {row.verdict:<9}  billed {billed}"
-            f"  estimated ${plain(row.estimated_usd)}  difference {gap or 'unknown'}  {row.reason}"
-        )
-    for key in keys:
-        name = f'"{key.key_name}" ({key.api_key_id})' if key.key_name else key.api_key_id
-        print(f"key {name} is not instrumented: ${plain(key.amount_usd)} billed")
+        shown = {**asdict(found), "lines": [asdict(row) for row in lines]}
+        print(json.dumps(shown, default=as_text))
+    else:
+        print("\n".join(statement_lines(found)))
     return 0
 
 
-def _open() -> "Store":
-    from costspan_collector.settings import ClickHouse, read_settings
-    from costspan_collector.store import connect, migrate
+def _explain(args: argparse.Namespace) -> int:
+    from costspan_reconcile.command_store import command_store
+    from costspan_reconcile.derivation import derivation_lines, derive
 
-    store = connect(read_settings(ClickHouse).url)
-    migrate(store)
-    return store
-
-
-def _machine(value: object) -> str:
-    return plain(value) if isinstance(value, Decimal) else str(value)
+    with command_store(change=False) as store:
+        found = derive(store, args.day, args.line)
+    if args.json:
+        print(json.dumps(asdict(found), default=as_text))
+    else:
+        print("\n".join(derivation_lines(found)))
+    return 0

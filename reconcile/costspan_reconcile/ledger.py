@@ -4,8 +4,6 @@ A day's rows are written before the row of `billing_days` that makes them count,
 the revision before. What failed leaves a reason and changes nothing.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -16,28 +14,13 @@ from uuid import UUID, uuid4
 from costspan.errors import CostspanError, Unavailable
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile.amounts import kept
-from costspan_reconcile.bill_pages import CostRow, UsageRow, content_sha256
-from costspan_reconcile.openai_costs import ApiKey, Bill, Page
+from costspan_reconcile.bill_pages import CostRow, content_sha256
+from costspan_reconcile.chain import keep_pages
+from costspan_reconcile.openai_costs import COSTS, ApiKey, Bill, Grouping
+from costspan_reconcile.usage_pages import UsageRow
+from costspan_reconcile.wire_json import Blocked
 
-COSTS = "costs"
 _PACKAGE = "costspan_reconcile"
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedPage:
-    """A row of `billing_fetches`."""
-
-    sequence: int
-    fetch_id: UUID
-    endpoint: str
-    parameters: str
-    page: int
-    request_id: str
-    fetched_at: datetime
-    body: str
-    body_sha256: str
-    previous_sha256: str
-    record_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +76,7 @@ class ProviderUsage:
     quantity: int
     revision: int
     fetch_id: UUID
+    api_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +103,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _ChainEnd:
-    sequence: int
-    record_sha256: str
+class RefusedGrouping:
+    """A row of `refused_groupings`."""
+
+    source: str
+    since: date
+    until: date
+    grouped_by: tuple[str, ...]
+    refused_at: datetime
 
 
 def keep_bill(store: Store, bill: Bill) -> Kept:
@@ -131,12 +120,20 @@ def keep_bill(store: Store, bill: Bill) -> Kept:
         Unavailable: the store did not take it; reading and keeping again is safe.
     """
     fetch_id = uuid4()
-    _keep_pages(store, fetch_id, bill.pages)
+    keep_pages(store, fetch_id, bill.pages)
     since, until = bill.days[0], bill.days[-1] + timedelta(days=1)
+    store.insert(
+        "refused_groupings",
+        [
+            RefusedGrouping(source, since, until, grouped_by, bill.fetched_at)
+            for source, grouped_by in bill.refused
+        ],
+    )
     good = {
         (reading.source, reading.day): reading
-        for reading in readings(store, since, until)
-        if reading.status == "ok"
+        for reading in store.select(
+            load_sql(_PACKAGE, "good_readings"), Reading, since=since, until=until
+        )
     }
     costs, lines = _costs(bill, fetch_id, good, billed_lines(store, since, until))
     usage, counts = _usage(bill, fetch_id, good)
@@ -165,6 +162,20 @@ def keep_api_keys(store: Store, keys: Iterable[ApiKey], seen_at: datetime) -> No
     )
 
 
+def refused_groupings(
+    store: Store, since: date, until: date, after: datetime
+) -> frozenset[tuple[str, Grouping]]:
+    """Return source and grouping of what was refused since `after` for days that are all asked for."""
+    found = store.select(
+        load_sql(_PACKAGE, "refused_groupings"),
+        RefusedGrouping,
+        since=since,
+        until=until,
+        after=after,
+    )
+    return frozenset((row.source, row.grouped_by) for row in found)
+
+
 def readings(store: Store, since: date, until: date) -> list[Reading]:
     """Return every try to read the days in `since <= day < until`, by source and day, oldest first."""
     return store.select(load_sql(_PACKAGE, "day_readings"), Reading, since=since, until=until)
@@ -185,46 +196,6 @@ def api_keys(store: Store) -> list[ApiKey]:
     return store.select(load_sql(_PACKAGE, "api_keys"), ApiKey)
 
 
-def record_sha256(page: FetchedPage) -> str:
-    """Return the hash that a record of the chain must carry."""
-    record = [
-        page.sequence,
-        str(page.fetch_id),
-        page.endpoint,
-        page.parameters,
-        page.page,
-        page.request_id,
-        page.fetched_at.isoformat(),
-        page.body_sha256,
-        page.previous_sha256,
-    ]
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
-
-
-def _keep_pages(store: Store, fetch_id: UUID, pages: Sequence[Page]) -> None:
-    ends = store.select(load_sql(_PACKAGE, "chain_end"), _ChainEnd)
-    end = ends[0] if ends else _ChainEnd(0, "")
-    rows: list[FetchedPage] = []
-    for page in pages:
-        body = hashlib.sha256(page.body.encode()).hexdigest()
-        parts = (
-            end.sequence + 1,
-            fetch_id,
-            page.endpoint,
-            page.parameters,
-            page.number,
-            page.request_id,
-            page.fetched_at,
-            page.body,
-            body,
-            end.record_sha256,
-        )
-        row = FetchedPage(*parts, record_sha256(FetchedPage(*parts, "")))
-        rows.append(row)
-        end = _ChainEnd(row.sequence, row.record_sha256)
-    store.insert("billing_fetches", rows)
-
-
 def _costs(
     bill: Bill,
     fetch_id: UUID,
@@ -241,9 +212,8 @@ def _costs(
             read,
             status="blocked" if cost.blocked else "ok",
             reason=cost.blocked,
-            grouped_by=bill.grouped_by,
-            billed_usd=kept(cost.billed),
-            control_usd=kept(cost.control),
+            billed_usd=_kept(cost.billed),
+            control_usd=_kept(cost.control),
         )
         made.append(reading)
         if not cost.blocked and reading.revision_fetch_id == fetch_id:
@@ -263,7 +233,7 @@ def _billed_lines(rows: Sequence[CostRow], reading: Reading) -> list[BilledLine]
             row.organization,
             row.amount,
             kept(row.usd),
-            None if row.quantity is None else kept(row.quantity),
+            _kept(row.quantity),
             row.quantity_unit,
             vanished=False,
             revision=reading.revision,
@@ -318,6 +288,7 @@ def _usage(
                         row.quantity,
                         reading.revision,
                         fetch_id,
+                        row.api_source,
                     )
                     for row in rows
                 ]
@@ -343,7 +314,7 @@ def _reading(
         fetched_at=bill.fetched_at,
         status="ok",
         reason="",
-        grouped_by=(),
+        grouped_by=bill.grouped_by[source],
         content_sha256=content,
         revision=before.revision + 1 if before else 1,
         revision_fetch_id=fetch_id,
@@ -357,6 +328,7 @@ def _reading(
 
 def _failed(source: str, fetch_id: UUID, bill: Bill, error: CostspanError) -> list[Reading]:
     status = "unavailable" if isinstance(error, Unavailable) else "blocked"
+    gate = f"{error.gate}: " if isinstance(error, Blocked) else ""
     return [
         Reading(
             source=source,
@@ -364,7 +336,7 @@ def _failed(source: str, fetch_id: UUID, bill: Bill, error: CostspanError) -> li
             fetch_id=fetch_id,
             fetched_at=bill.fetched_at,
             status=status,
-            reason=str(error),
+            reason=f"{gate}{error}",
             grouped_by=(),
             content_sha256="",
             revision=0,
@@ -374,3 +346,7 @@ def _failed(source: str, fetch_id: UUID, bill: Bill, error: CostspanError) -> li
         )
         for day in bill.days
     ]
+
+
+def _kept(value: Fraction | None) -> Decimal | None:
+    return None if value is None else kept(value)

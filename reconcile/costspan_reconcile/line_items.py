@@ -12,8 +12,9 @@ Source: line items that the live service sent, collected 2026-11; they are in te
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
-GRAMMAR = "1"
+GRAMMAR = "2"
 """Changes when any string would be read differently; kept with every run."""
 
 
@@ -44,7 +45,31 @@ class LineItem:
     @property
     def family(self) -> "LineItem":
         """Return the product without the date of its model."""
-        return replace(self, name=_DATE.sub("", self.name))
+        return _family(self)
+
+    @property
+    def product(self) -> "LineItem":
+        """Return it whatever served it: without tier and context."""
+        return _product(self)
+
+    @property
+    def model(self) -> str:
+        """Return the family of its model, whatever was counted of it."""
+        return f"{'ft:' if self.fine_tuned else ''}{_family(self).name}"
+
+
+_MOST_ITEMS = 65_536
+"""An organization has some hundreds; they are compared often, so the same one is the same object."""
+
+
+@lru_cache(_MOST_ITEMS)
+def _family(item: LineItem) -> LineItem:
+    return replace(item, name=_DATE.sub("", item.name))
+
+
+@lru_cache(_MOST_ITEMS)
+def _product(item: LineItem) -> LineItem:
+    return replace(item, tier="standard", context="short")
 
 
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
@@ -75,11 +100,14 @@ _SERVICES = {
     ("", "web search tool calls"): "web search",
     ("", "vector storage"): "vector storage",
     ("assistants api", "file search"): "file search storage",
+    ("", "scale tier"): "scale tier",
+    ("", "reserved tier"): "reserved tier",
 }
 _TRANSCRIPTION = "whisper"
 _SECONDS = frozenset({"", "duration_seconds", "duration_minutes", "duration_hours"})
 
 
+@lru_cache(_MOST_ITEMS)
 def read_line_item(text: str, unit: str = "") -> LineItem:
     """Return what `text` says; `unit` is the `quantity_unit` of its row, empty if there is none."""
     *prefixes, body = text.split(" | ")
@@ -123,7 +151,10 @@ def _token_line(head: str, kind: str, tier: str, context: str, surface: str) -> 
     )
 
 
-def usage_item(model: str, kind: str, *, modality: str = "text", tier: str = "") -> LineItem:
+@lru_cache(_MOST_ITEMS)
+def usage_item(
+    model: str, kind: str, *, modality: str = "text", tier: str = "", context: str = "short"
+) -> LineItem:
     """Return the product that a span or the Usage API names by `model`.
 
     There a fine-tuned model is `ft:base:organization:name:id`; the bill says `ft-base`.
@@ -135,6 +166,7 @@ def usage_item(model: str, kind: str, *, modality: str = "text", tier: str = "")
         kind=kind,
         modality=modality,
         tier=_TIERS.get(tier, tier),
+        context=context,
         fine_tuned=fine_tuned,
     )
 

@@ -98,6 +98,18 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LineClass:
+    """The dollars of one class in one line of a day."""
+
+    project: str
+    api_key_id: str
+    line_item: str
+    component: str
+    cause: str
+    amount_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class UninstrumentedKey:
     """A key that is billed and that no span carries."""
 
@@ -135,6 +147,11 @@ def recon_lines(store: Store, since: date, until: date, most: int = 1000) -> lis
 def recon_classes(store: Store, since: date, until: date) -> list[ClassRow]:
     """Return the dollars of each class by day."""
     return store.select(load_sql(_PACKAGE, "recon_classes"), ClassRow, since=since, until=until)
+
+
+def line_classes(store: Store, day: date) -> list[LineClass]:
+    """Return the classes of every line of a day."""
+    return store.select(load_sql(_PACKAGE, "line_classes"), LineClass, day=day)
 
 
 def uninstrumented_keys(store: Store, since: date, until: date) -> list[UninstrumentedKey]:

@@ -1,124 +1,58 @@
 """Hold the bill of each day against the spans, and keep the result."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date, datetime, timedelta
 from fractions import Fraction
+from functools import cached_property
 from uuid import UUID, uuid4
 
 from costspan.pricing import Book, default_book
+from costspan_collector.settings import read_settings
 from costspan_collector.store import Store, load_sql
-from costspan_reconcile import ledger
 from costspan_reconcile.amounts import kept
+from costspan_reconcile.book_prices import Prices
 from costspan_reconcile.explain import (
-    WINDOW,
     DayState,
     Explained,
+    Parts,
+    Place,
     Surroundings,
     Verdict,
-    day_state,
     day_verdict,
     explain,
+    parts,
+    place,
 )
-from costspan_reconcile.ledger import COSTS, BilledLine, ProviderUsage, Reading
-from costspan_reconcile.line_items import (
-    GRAMMAR,
-    Form,
-    LineItem,
-    read_line_item,
-    usage_item,
+from costspan_reconcile.facts import (
+    DayFacts,
+    Facts,
+    Keys,
+    billed,
+    counted,
+    estimated,
+    name_key,
+    read_facts,
+    traffic,
 )
-from costspan_reconcile.match import Billed, Counted, Estimated, match
-from costspan_reconcile.openai_costs import ApiKey
+from costspan_reconcile.line_items import GRAMMAR
+from costspan_reconcile.match import Estimated, Line, match
+from costspan_reconcile.price_truth import (
+    CHANGE_WITHIN,
+    DISCOUNT_WITHIN,
+    Discount,
+    PriceChange,
+    changes,
+    discounts,
+    unit_prices,
+)
+from costspan_reconcile.results import ReconRun, write
+from costspan_reconcile.tolerances import Tolerances
 
-_PACKAGE = "costspan_reconcile"
+__all__ = ["Reconciled", "name_key", "reconcile_days"]
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What the spans of one day, project, key hint, model, tier and context hold on one meter."""
-
-    day: date
-    project: str
-    key_hint: str
-    model: str
-    tier: str
-    context: str
-    meter: str
-    calls: int
-    uncounted_calls: int
-    unpriced_calls: int
-    quantity: int
-    priced_quantity: int
-    estimated_usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class ReconRun:
-    """A row of `recon_runs`."""
-
-    run_id: UUID
-    day: date
-    run_at: datetime
-    day_state: str
-    verdict: str
-    reason: str
-    price_book: str
-    grammar: str
-    inputs_sha256: str
-    costs_fetch_id: UUID | None
-    costs_revision: int
-    usage_fetch_ids: tuple[UUID, ...]
-    billed_usd: Decimal | None
-    estimated_usd: Decimal
-    calls: int
-    unpriced_calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReconLine:
-    """A row of `recon_lines`."""
-
-    run_id: UUID
-    day: date
-    project: str
-    api_key_id: str
-    line_item: str
-    match_level: str
-    billed_usd: Decimal
-    billed_quantity: Decimal | None
-    quantity_unit: str
-    usage_quantity: Decimal | None
-    estimated_quantity: Decimal | None
-    unit_price_usd: Decimal | None
-    estimated_usd: Decimal | None
-    calls: int
-    unpriced_calls: int
-    coverage_usd: Decimal | None
-    metering_usd: Decimal | None
-    rate_usd: Decimal | None
-    unsplit_usd: Decimal | None
-    cause: str
-    verdict: str
-    day_state: str
-    explanation: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReconComponent:
-    """A row of `recon_components`."""
-
-    run_id: UUID
-    day: date
-    project: str
-    api_key_id: str
-    line_item: str
-    component: str
-    cause: str
-    amount_usd: Decimal
+_ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,356 +70,213 @@ class _Inputs:
     inputs_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class _KeySeen:
-    day: date
-    project: str
-    key_hint: str
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Calls:
-    day: date
-    calls: int
-    unpriced_calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """Everything read for a stretch of days."""
-
-    readings: Mapping[tuple[str, date], Sequence[Reading]]
-    bill: Mapping[date, Sequence[BilledLine]]
-    usage: Mapping[date, Sequence[ProviderUsage]]
-    estimates: Mapping[date, Sequence[Estimate]]
-    seen: Sequence[_KeySeen]
-    calls: Mapping[date, _Calls]
-    keys: Sequence[ApiKey]
-
-
 def reconcile_days(
-    store: Store, since: date, until: date, now: datetime, book: Book | None = None
+    store: Store,
+    since: date,
+    until: date,
+    now: datetime,
+    book: Book | None = None,
+    tolerances: Tolerances | None = None,
 ) -> Reconciled:
     """Compare the days in `since <= day < until` that were ever read; write what changed.
 
     Equal inputs give an equal result, so a day whose inputs are those of its newest run is left.
+    So are the days of a month that is locked, and those that were compared before their calls
+    were dropped.
     """
-    book = book or default_book()
-    facts = _read(store, since, until)
+    facts = read_facts(store, since, until)
+    run = _Run(uuid4(), now, facts, Prices(book or default_book()), tolerances or read_settings(Tolerances))
     before = {
         row.day: row.inputs_sha256
         for row in store.select(
-            load_sql(_PACKAGE, "recon_inputs"), _Inputs, since=since, until=until
+            load_sql("costspan_reconcile", "recon_inputs"), _Inputs, since=since, until=until
         )
     }
-    run_id = uuid4()
-    days = sorted(day for source, day in facts.readings if source == COSTS)
-    runs: list[ReconRun] = []
-    lines: list[ReconLine] = []
-    components: list[ReconComponent] = []
-    blocked = 0
-    for day in days:
-        gathered = _gather(facts, day, now)
-        blocked += gathered.blocked
-        inputs = gathered.sha256(book)
-        if before.get(day) == inputs:
+    days = [day for day in facts.days if since <= day < until]
+    left = facts.locked | (facts.dropped & before.keys())
+    changed = blocked = 0
+    for yesterday, today, tomorrow in run.days(min(days, default=since), max(days, default=since)):
+        if today.facts.day not in days or today.facts.day in left:
             continue
-        explained = _explained(gathered, book)
-        runs.append(_run(run_id, gathered, explained, now, book, inputs))
-        for line in explained:
-            lines.append(_line(run_id, day, gathered.around.state, line))
-            components += _components(run_id, day, line)
-    store.insert("recon_lines", lines)
-    store.insert("recon_components", components)
-    store.insert("recon_runs", runs)  # last: it makes the others count
-    return Reconciled(len(days), len(runs), blocked)
+        blocked += today.facts.blocked
+        inputs = run.sha256(yesterday, today, tomorrow)
+        if before.get(today.facts.day) != inputs:
+            run.judge(yesterday, today, tomorrow, inputs)
+            changed += 1
+    return Reconciled(len(days), changed, blocked)
 
 
-def _read(store: Store, since: date, until: date) -> _Facts:
-    """Read what the days are made of; key names and hints from a week around them too."""
-    readings: defaultdict[tuple[str, date], list[Reading]] = defaultdict(list)
-    for reading in ledger.readings(store, since, until):
-        readings[reading.source, reading.day].append(reading)
-    bill: defaultdict[date, list[BilledLine]] = defaultdict(list)
-    for line in ledger.billed_lines(store, since, until):
-        bill[line.day].append(line)
-    usage: defaultdict[date, list[ProviderUsage]] = defaultdict(list)
-    for row in ledger.provider_usage(store, since, until):
-        usage[row.day].append(row)
-    estimates: defaultdict[date, list[Estimate]] = defaultdict(list)
-    sql = load_sql(_PACKAGE, "estimates")
-    for estimate in store.select(sql, Estimate, since=since, until=until):
-        estimates[estimate.day].append(estimate)
-    return _Facts(
-        readings,
-        bill,
-        usage,
-        estimates,
-        store.select(
-            load_sql(_PACKAGE, "keys_seen"),
-            _KeySeen,
-            since=since - WINDOW,
-            until=until + WINDOW,
-        ),
-        {
-            row.day: row
-            for row in store.select(
-                load_sql(_PACKAGE, "calls_by_day"), _Calls, since=since, until=until
-            )
-        },
-        ledger.api_keys(store),
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class _Day:
-    """What the result of a day depends on."""
+    """A day and what is computed of it, once and only where it is needed."""
 
-    day: date
-    around: Surroundings
-    good: Reading | None
-    """The newest reading of the bill that can be used."""
-    bill: Sequence[BilledLine]
-    usage: Sequence[Reading]
-    counts: Sequence[ProviderUsage]
-    spans: Sequence[Estimated]
-    calls: _Calls
-    blocked: bool
-    reason: str
+    def __init__(self, facts: DayFacts, keys: Keys, prices: Prices) -> None:
+        self.facts = facts
+        self._keys = keys
+        self._prices = prices
 
-    def sha256(self, book: Book) -> str:
-        """Return the hash of everything here, whose order is fixed."""
-        inputs = (
-            (book.version, GRAMMAR, self.blocked, self.reason, self.calls),
-            (self.around.state, self.around.settled, self.good and self.good.grouped_by),
-            [reading.content_sha256 for reading in self.usage],
-            self.good and self.good.content_sha256,
+    @cached_property
+    def sha256(self) -> str:
+        return self.facts.sha256()
+
+    @cached_property
+    def spans(self) -> list[Estimated]:
+        return [*estimated(self.facts.kinds, self._keys)]
+
+    @cached_property
+    def lines(self) -> list[tuple[Line, Parts]]:
+        """Each line and its parts; none where there is no bill to compare with."""
+        facts = self.facts
+        if facts.good is None:
+            return []
+        lines = match(
+            map(billed, facts.bill),
             self.spans,
-            sorted(self.around.instrumented),
-            sorted(self.around.unnamed.items()),
-            sorted(self.around.key_names.items()),
+            counted(facts.counts),
+            keyed=facts.keyed,
+            counts_all=facts.counts_all,
+        )
+        return [(line, parts(line, facts.day, self._prices)) for line in lines]
+
+    @cached_property
+    def coverage(self) -> Mapping[Place, Fraction]:
+        """What calls at midnight may have moved to this day or away; nothing while it is open."""
+        if self.facts.state is DayState.OPEN:
+            return {}
+        return {place(line): found.coverage for line, found in self.lines if found.coverage}
+
+
+class _Run:
+    """One run over some days."""
+
+    def __init__(
+        self, run_id: UUID, now: datetime, facts: Facts, prices: Prices, tolerances: Tolerances
+    ) -> None:
+        self._run_id = run_id
+        self._now = now
+        self._facts = facts
+        self._prices = prices
+        self._tolerances = tolerances
+        self._paid = unit_prices(facts.paid, prices)
+        self._truth: tuple[date, tuple[Discount, ...], tuple[PriceChange, ...]] | None = None
+
+    def days(self, first: date, last: date) -> Iterator[tuple[_Day, _Day, _Day]]:
+        """Yield each day between those before and after it."""
+        window: list[_Day] = []
+        for facts in self._facts.of_days(first - _ONE_DAY, last + 2 * _ONE_DAY, self._now):
+            window = [*window[-2:], _Day(facts, self._facts.keys, self._prices)]
+            if len(window) == 3:
+                yield window[0], window[1], window[2]
+
+    def sha256(self, yesterday: _Day, today: _Day, tomorrow: _Day) -> str:
+        """Return the hash of everything that the result of a day depends on."""
+        facts, keys = today.facts, self._facts.keys
+        inputs = (
+            (self._prices.book.version, GRAMMAR, self._tolerances.model_dump_json()),
+            (facts.state, facts.settled, facts.blocked, facts.reason, facts.day in self._facts.dropped),
+            today.sha256,
+            [
+                day.sha256
+                for day in (yesterday, tomorrow)
+                if day.facts.good and day.facts.state is not DayState.OPEN
+            ],
+            (keys.listed, *self._facts.keys.around(facts.day)),
+            self._prices_of(facts.day),
         )
         return hashlib.sha256(repr(inputs).encode()).hexdigest()
 
-
-def _gather(facts: _Facts, day: date, now: datetime) -> _Day:
-    costs = facts.readings[COSTS, day]
-    good = [reading for reading in costs if reading.status == "ok"]
-    usage = [
-        readings[-1]
-        for (source, of), readings in sorted(facts.readings.items())
-        if of == day and source != COSTS and readings[-1].status == "ok"
-    ]
-    sources = {reading.source for reading in usage}
-    state, settled = day_state(
-        day, now, [(reading.fetched_at, reading.content_sha256) for reading in good]
-    )
-    blocked, reason = _standing(costs, good)
-    return _Day(
-        day,
-        _surroundings(facts, day, state, settled=settled),
-        good[-1] if good else None,
-        facts.bill.get(day, ()) if good else (),
-        usage,
-        [row for row in facts.usage.get(day, ()) if row.source in sources],
-        [_estimated(row, facts.keys) for row in facts.estimates.get(day, ())],
-        facts.calls.get(day, _Calls(day, 0, 0)),
-        blocked,
-        reason,
-    )
-
-
-def _explained(day: _Day, book: Book) -> list[Explained]:
-    """Return the lines of a day; none where there is no bill to compare with."""
-    if day.good is None:
-        return []
-    lines = match(
-        map(_billed, day.bill),
-        day.spans,
-        map(_counted, day.counts),
-        keyed="api_key_id" in day.good.grouped_by,
-    )
-    return [explain(line, day.around, book) for line in lines]
-
-
-def _standing(costs: Sequence[Reading], good: Sequence[Reading]) -> tuple[bool, str]:
-    """Return whether there is no answer to judge by, and why the bill may be old."""
-    last = costs[-1]
-    if last.status == "ok":
-        return False, ""
-    earlier = (
-        f"; the bill of {good[-1].fetched_at:%Y-%m-%d %H:%M} UTC is kept"
-        if good
-        else "; there is no earlier bill"
-    )
-    return last.status == "blocked" or not good, last.reason + earlier
-
-
-def _surroundings(facts: _Facts, day: date, state: DayState, *, settled: bool) -> Surroundings:
-    instrumented: set[tuple[str, str]] = set()
-    unnamed: defaultdict[str, set[str]] = defaultdict(set)
-    for row in facts.seen:
-        if not day - WINDOW <= row.day <= day + WINDOW:
-            continue
-        project, key = name_key(row.project, row.key_hint, facts.keys)
-        if key:
-            instrumented.add((project, key))
-        elif project:
-            unnamed[project].add(row.key_hint or "(none)")
-    return Surroundings(
-        day,
-        state,
-        settled,
-        frozenset(instrumented),
-        {project: tuple(sorted(hints)) for project, hints in unnamed.items()},
-        {key.api_key_id: key.name for key in facts.keys},
-    )
-
-
-def name_key(project: str, hint: str, keys: Sequence[ApiKey]) -> tuple[str, str]:
-    """Return the project and id of the one key that a span's hint can mean; id '' if not one."""
-    fitting = [
-        key for key in keys if key.hint and hint.endswith(key.hint) and project in {"", key.project}
-    ]
-    if hint and len(fitting) == 1:
-        return fitting[0].project, fitting[0].api_key_id
-    return project, ""
-
-
-def _billed(line: BilledLine) -> Billed:
-    item = read_line_item(line.line_item, line.quantity_unit)
-    quantity = None if line.quantity is None else Fraction(line.quantity)
-    if item.form is Form.TOKENS and quantity is not None:
-        # A token line in another unit (images, hours) cannot be set beside a count of tokens.
-        factor = {"": 1, "tokens": 1, "1000_tokens": 1000}.get(line.quantity_unit)
-        quantity = quantity * factor if factor else None
-    return Billed(
-        line.project,
-        line.api_key_id,
-        line.line_item,
-        item,
-        Fraction(line.amount_usd),
-        quantity,
-        line.quantity_unit,
-    )
-
-
-_SERVICES = {
-    "web_search": "web search",
-    "web_search_preview": "web search",
-    "file_search": "file search",
-}
-
-
-def _estimated(row: Estimate, keys: Sequence[ApiKey]) -> Estimated:
-    project, key = name_key(row.project, row.key_hint, keys)
-    modality, _, kind = row.meter.rpartition("_")
-    if row.meter in {"input", "cached_input", "cache_write", "output"}:
-        item = usage_item(row.model, row.meter, tier=row.tier)
-    elif modality in {"audio", "image"} and kind in {"input", "output"}:
-        item = usage_item(row.model, kind, modality=modality, tier=row.tier)
-    elif row.meter in _SERVICES:
-        item = LineItem(Form.SERVICE, _SERVICES[row.meter])
-    else:
-        item = LineItem(Form.UNCLASSIFIED, f"{row.model}, {row.meter}")
-    if item.form is Form.TOKENS and row.context == "long":
-        item = replace(item, context="long")
-    return Estimated(
-        project,
-        key,
-        item,
-        row.calls,
-        row.unpriced_calls,
-        None if row.uncounted_calls else row.quantity,
-        None if row.uncounted_calls else row.priced_quantity,
-        None if row.unpriced_calls == row.calls else Fraction(row.estimated_usd),
-    )
-
-
-def _counted(row: ProviderUsage) -> Counted:
-    tier = row.service_tier
-    item = usage_item(row.model, row.kind, modality=row.modality, tier=tier)
-    return Counted(row.project, row.api_key_id, item, row.quantity)
-
-
-def _run(
-    run_id: UUID,
-    day: _Day,
-    lines: list[Explained],
-    now: datetime,
-    book: Book,
-    inputs_sha256: str,
-) -> ReconRun:
-    good, state = day.good, day.around.state
-    billed = sum((line.line.billed for line in lines), Fraction(0))
-    estimated = sum((row.usd or Fraction(0) for row in day.spans), Fraction(0))
-    return ReconRun(
-        run_id=run_id,
-        day=day.day,
-        run_at=now,
-        day_state=state,
-        verdict=Verdict.BLOCKED if day.blocked else day_verdict(state, lines),
-        reason=day.reason,
-        price_book=book.version,
-        grammar=GRAMMAR,
-        inputs_sha256=inputs_sha256,
-        costs_fetch_id=good.fetch_id if good else None,
-        costs_revision=good.revision if good else 0,
-        usage_fetch_ids=tuple(reading.fetch_id for reading in day.usage),
-        billed_usd=kept(billed) if good else None,
-        estimated_usd=kept(estimated),
-        calls=day.calls.calls,
-        unpriced_calls=day.calls.unpriced_calls,
-    )
-
-
-def _line(run_id: UUID, day: date, state: DayState, explained: Explained) -> ReconLine:
-    line, spans = explained.line, explained.line.spans
-    estimated = spans.usd if spans else Fraction(0)
-    return ReconLine(
-        run_id=run_id,
-        day=day,
-        project=line.project,
-        api_key_id=line.api_key_id,
-        line_item=line.line_item,
-        match_level=line.level,
-        billed_usd=kept(line.billed),
-        billed_quantity=_kept(line.bill.quantity if line.bill else Fraction(0)),
-        quantity_unit=line.bill.unit if line.bill else "",
-        usage_quantity=_kept(line.usage_quantity),
-        estimated_quantity=_kept(spans.quantity if spans else 0),
-        unit_price_usd=_kept(explained.unit_price),
-        estimated_usd=_kept(estimated),
-        calls=spans.calls if spans else 0,
-        unpriced_calls=spans.unpriced_calls if spans else 0,
-        coverage_usd=_kept(explained.coverage),
-        metering_usd=_kept(explained.metering),
-        rate_usd=_kept(explained.rate),
-        unsplit_usd=_kept(explained.unsplit),
-        cause=explained.cause,
-        verdict=explained.verdict,
-        day_state=state,
-        explanation=explained.text,
-    )
-
-
-def _kept(value: Fraction | int | None) -> Decimal | None:
-    return None if value is None else kept(Fraction(value))
-
-
-def _components(run_id: UUID, day: date, explained: Explained) -> list[ReconComponent]:
-    line = explained.line
-    return [
-        ReconComponent(
-            run_id,
-            day,
-            line.project,
-            line.api_key_id,
-            line.line_item,
-            part.component,
-            part.cause,
-            kept(part.usd),
+    def judge(self, yesterday: _Day, today: _Day, tomorrow: _Day, inputs_sha256: str) -> None:
+        """Explain a day and keep the result."""
+        facts = today.facts
+        dropped = facts.day in self._facts.dropped
+        around = self._surroundings(yesterday, today, tomorrow)
+        lines = (
+            []
+            if dropped
+            else [explain(line, around, self._prices, found) for line, found in today.lines]
         )
-        for part in explained.components
-    ]
+        reason = facts.reason
+        if dropped:
+            reason = "the calls of this day were dropped by retention, so it is not compared"
+        write(
+            self._facts.store,
+            self._row(today, lines, reason, inputs_sha256, blocked=facts.blocked or dropped),
+            lines,
+            around,
+        )
+
+    def _row(
+        self,
+        today: _Day,
+        lines: Sequence[Explained],
+        reason: str,
+        inputs_sha256: str,
+        *,
+        blocked: bool,
+    ) -> ReconRun:
+        facts, good = today.facts, today.facts.good
+        verdict = Verdict.BLOCKED
+        if not blocked:
+            verdict = day_verdict(
+                facts.state, lines, self._tolerances, awaited=facts.is_awaited
+            )
+        return ReconRun(
+            run_id=self._run_id,
+            day=facts.day,
+            run_at=self._now,
+            day_state=facts.state,
+            verdict=verdict,
+            reason=reason,
+            price_book=self._prices.book.version,
+            grammar=GRAMMAR,
+            tolerances=self._tolerances.model_dump_json(),
+            inputs_sha256=inputs_sha256,
+            costs_fetch_id=good.fetch_id if good else None,
+            costs_revision=good.revision if good else 0,
+            usage_fetch_ids=tuple(reading.fetch_id for reading in facts.usage),
+            billed_usd=kept(_sum(Fraction(line.amount_usd) for line in facts.bill)) if good else None,
+            estimated_usd=kept(_sum(spans.usd for spans in today.spans if spans.usd)),
+            calls=sum(kind.calls for kind in facts.kinds),
+            unpriced_calls=sum(kind.unpriced_calls for kind in facts.kinds),
+        )
+
+    def _surroundings(self, yesterday: _Day, today: _Day, tomorrow: _Day) -> Surroundings:
+        facts, keys = today.facts, self._facts.keys
+        instrumented, unnamed = self._facts.keys.around(facts.day)
+        found_discounts, found_changes = self._prices_of(facts.day)
+        around = Surroundings(
+            facts.day,
+            facts.state,
+            facts.settled,
+            instrumented,
+            unnamed,
+            keys.names,
+            traffic(facts.kinds, facts.counts, keys),
+            neighbours=_neighbours(today, (yesterday, tomorrow)),
+            discounts=found_discounts,
+            changes=found_changes,
+            tolerances=self._tolerances,
+        )
+        if any(usd < 0 for usd in today.coverage.values()):
+            around = replace(around, repeated=self._facts.repeated(facts.day))
+        return around
+
+    def _prices_of(self, day: date) -> tuple[tuple[Discount, ...], tuple[PriceChange, ...]]:
+        """Return the discounts and changed prices that may hold on a day."""
+        if self._truth is None or self._truth[0] != day:
+            near = [one for one in self._paid if abs(one.day - day) <= DISCOUNT_WITHIN]
+            past = [one for one in self._paid if -DISCOUNT_WITHIN <= day - one.day <= CHANGE_WITHIN]
+            found = (change for change in changes(past) if change.since <= day)
+            self._truth = day, discounts(near), tuple(found)
+        return self._truth[1], self._truth[2]
+
+
+def _neighbours(today: _Day, others: Sequence[_Day]) -> dict[Place, tuple[Fraction, ...]]:
+    """Return the coverage of the same lines on other days, of the lines that have any."""
+    return {
+        where: tuple(day.coverage[where] for day in others if where in day.coverage)
+        for where in today.coverage
+    }
+
+
+def _sum(amounts: Iterator[Fraction]) -> Fraction:
+    return sum(amounts, Fraction(0))

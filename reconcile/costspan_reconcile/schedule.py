@@ -1,60 +1,30 @@
-"""When the bill is read: at the start far back, then often for the last two days, daily for a week."""
+"""When the bill is read: every hour what `cadence` says is due, and at first month by month back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from threading import Lock
+from typing import Any
 
 from apscheduler.schedulers.base import BaseScheduler
-from openai import OpenAI
 
-from costspan.errors import CostspanError, Rejected, Unavailable
+from costspan.errors import CostspanError, Rejected
 from costspan.pricing import Book
 from costspan_collector.jobs import run_job
 from costspan_collector.store import Store, load_sql
-from costspan_reconcile import ledger
+from costspan_reconcile.allocate.policy import NO_RULES, Policy
+from costspan_reconcile.allocate.runs import allocate_days
+from costspan_reconcile.cadence import backfill, due_since
+from costspan_reconcile.chain import check_chain
 from costspan_reconcile.explain import WINDOW
-from costspan_reconcile.ledger import Kept
-from costspan_reconcile.openai_costs import (
-    BY_KEY,
-    Bill,
-    Dimension,
-    admin_client,
-    read_api_keys,
-    read_bill,
-)
+from costspan_reconcile.fetch import ONE_AT_A_TIME, Fetched, fetch
+from costspan_reconcile.period.settle import settle
 from costspan_reconcile.reconcile import Reconciled, reconcile_days
 from costspan_reconcile.settings import Reconcile
 
-JOB = "reconcile"
-_RECENT_DAYS = 2
-"""Today and yesterday: what every run reads."""
+JOB, BACKFILL, CHAIN = "reconcile", "backfill", "bill_chain"
+_DAY = timedelta(days=1)
 _IN_FLIGHT = timedelta(minutes=5)
 """A call is stamped when it is received and stored a moment later."""
-_ONE_AT_A_TIME = Lock()
-"""The pages are one chain, so one reading at a time may add to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What one reading of the bill brought."""
-
-    kept: Kept
-    grouped_by: tuple[Dimension, ...]
-    failure: CostspanError | None
-    notes: tuple[str, ...]
-    """What is missing beside the bill itself, and why."""
-
-    def check(self) -> None:
-        """Do nothing if the bill was read.
-
-        Raises:
-            Unavailable: OpenAI did not answer; the same may work later.
-            Rejected: what it answered cannot be used.
-        """
-        if self.failure is not None:
-            msg = f"{self.failure}; what was read before is kept"
-            raise (Unavailable if isinstance(self.failure, Unavailable) else Rejected)(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +33,10 @@ class Summary:
 
     fetched: Fetched
     reconciled: Reconciled
+    allocated: int
+    """Days whose dollars were shared out anew."""
+    settled: tuple[str, ...]
+    """What was done to months."""
 
     def line(self) -> str:
         """Return it in one line."""
@@ -70,10 +44,11 @@ class Summary:
         parts = [
             f"{kept.days_read} days read ({kept.days_changed} changed)",
             f"{self.reconciled.changed} of {self.reconciled.days} days reconciled anew",
+            f"{self.allocated} shared out",
         ]
         if self.reconciled.blocked:
             parts.append(f"{self.reconciled.blocked} days blocked")
-        return "; ".join([*parts, *kept.blocked[:3], *fetched.notes])
+        return "; ".join([*parts, *self.settled, *kept.blocked[:3], *fetched.notes])
 
 
 def reconcile_now(
@@ -83,8 +58,8 @@ def reconcile_now(
     *,
     days: int | None = None,
     compared_days: int = 0,
-    grouped_by: tuple[Dimension, ...] = BY_KEY,
     book: Book | None = None,
+    policy: Policy = NO_RULES,
 ) -> Summary:
     """Read the bill of the last `days` days, today included, and hold it against the spans.
 
@@ -96,11 +71,42 @@ def reconcile_now(
         Unavailable: the store did not answer.
     """
     count = days or settings.lookback_days
-    with _ONE_AT_A_TIME:
-        fetched = _fetch(store, settings, now, count, grouped_by)
-        tomorrow = now.date() + timedelta(days=1)
-        since = tomorrow - timedelta(days=max(count, compared_days))
-        return Summary(fetched, reconcile_days(store, since, tomorrow, now, book))
+    tomorrow = now.date() + _DAY
+    return reconcile_range(
+        store,
+        settings,
+        tomorrow - count * _DAY,
+        tomorrow,
+        now,
+        compared_since=tomorrow - max(count, compared_days) * _DAY,
+        book=book,
+        policy=policy,
+    )
+
+
+def reconcile_range(
+    store: Store,
+    settings: Reconcile,
+    since: date,
+    until: date,
+    now: datetime,
+    *,
+    compared_since: date | None = None,
+    book: Book | None = None,
+    policy: Policy = NO_RULES,
+) -> Summary:
+    """Read the bill of the days in `since <= day < until`, compare it, share it out, settle months.
+
+    Raises:
+        Rejected: there is no admin key; the message says what to set.
+        Unavailable: the store did not answer.
+    """
+    with ONE_AT_A_TIME:
+        fetched = fetch(store, settings, since, until, now)
+        first = compared_since or since
+        reconciled = reconcile_days(store, first, until, now, book)
+        allocated = allocate_days(store, first, until, now, policy)
+        return Summary(fetched, reconciled, allocated, settle(store, now))
 
 
 def fetch_now(store: Store, settings: Reconcile, now: datetime, *, days: int) -> Fetched:
@@ -110,68 +116,58 @@ def fetch_now(store: Store, settings: Reconcile, now: datetime, *, days: int) ->
         Rejected: there is no admin key; the message says what to set.
         Unavailable: the store did not answer.
     """
-    with _ONE_AT_A_TIME:
-        return _fetch(store, settings, now, days, BY_KEY)
-
-
-def _fetch(
-    store: Store,
-    settings: Reconcile,
-    now: datetime,
-    days: int,
-    grouped_by: tuple[Dimension, ...],
-) -> Fetched:
-    today = now.date()
-    wanted = [today - timedelta(days=back) for back in reversed(range(days))]
-    with admin_client(settings) as client:
-        bill = read_bill(client, wanted, now, grouped_by)
-        kept = ledger.keep_bill(store, bill)
-        notes = [f"no usage: {error}" for error in bill.usage_failures.values()]
-        if bill.costs_failure is None:
-            if "api_key_id" not in bill.grouped_by:
-                notes.append("the bill is not split by key: this organization's Costs refuse it")
-            notes += _refresh_keys(store, client, bill)
-    return Fetched(kept, bill.grouped_by, bill.costs_failure, tuple(notes))
-
-
-def _refresh_keys(store: Store, client: OpenAI, bill: Bill) -> list[str]:
-    """Read the names of the keys where the bill has one that is not known, or on a long look back."""
-    known = {key.api_key_id for key in ledger.api_keys(store)}
-    billed = {row.api_key_id for day in bill.costs.values() for row in day.rows} - {""}
-    if known and billed <= known and len(bill.days) <= _RECENT_DAYS:
-        return []
-    try:
-        keys = read_api_keys(client)
-    except CostspanError as error:
-        return [f"no names of keys: {error}"]
-    ledger.keep_api_keys(store, keys, bill.fetched_at)
-    return []
+    tomorrow = now.date() + _DAY
+    return fetch(store, settings, tomorrow - days * _DAY, tomorrow, now)
 
 
 def add_jobs(
-    scheduler: BaseScheduler, store: Store, settings: Reconcile, book: Book | None = None
+    scheduler: BaseScheduler,
+    store: Store,
+    settings: Reconcile,
+    book: Book | None = None,
+    policy: Policy = NO_RULES,
 ) -> None:
     """Have the scheduler reconcile at once and then by the clock.
 
     Without an admin key it says so once, and the rest of the product runs.
     """
-    first = datetime.now(UTC)
     try:
         settings.key()
     except Rejected as error:
-        scheduler.add_job(run_job, args=[store, JOB, _fail(error)], next_run_time=first, id=JOB)
+        scheduler.add_job(run_job, args=[store, JOB, _fail(error)], id=JOB)
         return
-    cadence = _Cadence(store, settings, book)
+    work = Work(store, settings, book, policy)
+    once: dict[str, Any] = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+
+    def run() -> None:
+        run_job(store, JOB, lambda: work.recent(datetime.now(UTC)))
+        go_back()
+
+    def go_back() -> None:
+        """Read one month; then the next, until none is due or one fails."""
+        if work.has_older(datetime.now(UTC)):
+            run_job(store, BACKFILL, lambda: work.older(datetime.now(UTC)))
+            if work.went_back:
+                scheduler.add_job(go_back, id=BACKFILL, replace_existing=True, **once)
+
+    scheduler.add_job(run, id=f"{JOB} at the start", **once)
+    scheduler.add_job(
+        run,
+        "interval",
+        seconds=settings.interval_seconds,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),  # on the hour, so that the morning's is at six
+        id=JOB,
+        **once,
+    )
     scheduler.add_job(
         run_job,
-        "interval",
-        args=[store, JOB, cadence.work],
-        seconds=settings.interval_seconds,
-        next_run_time=first,
-        id=JOB,
-        max_instances=1,
-        coalesce=True,
-        misfire_grace_time=None,
+        "cron",
+        args=[store, CHAIN, lambda: check_chain(store)],
+        day_of_week="sun",
+        hour=3,
+        minute=40,
+        id=CHAIN,
+        **once,
     )
 
 
@@ -187,43 +183,62 @@ class _Earliest:
     day: date | None
 
 
-class _Cadence:
-    """Decides how far each run looks back, and remembers how the organization may be asked."""
+class Work:
+    """What the jobs do, and what they remember from run to run."""
 
-    def __init__(self, store: Store, settings: Reconcile, book: Book | None = None) -> None:
-        self._book = book
+    def __init__(
+        self,
+        store: Store,
+        settings: Reconcile,
+        book: Book | None = None,
+        policy: Policy = NO_RULES,
+    ) -> None:
         self._store = store
         self._settings = settings
-        self._grouped_by: tuple[Dimension, ...] = BY_KEY
-        self._rechecked_at: datetime | None = None
+        self._book = book
+        self._policy = policy
         self._last_run_at: datetime | None = None
+        self.went_back = False
+        """Whether the last older month was read."""
 
-    def work(self) -> str:
-        now = datetime.now(UTC)
-        days = self._days(now)
-        if days > _RECENT_DAYS:
-            self._grouped_by = BY_KEY  # the organization may allow it by now
+    def recent(self, now: datetime) -> str:
+        """Read what is due of the newest days, and compare all that spans came for."""
+        first = due_since(self._store, self._settings, now)
         summary = reconcile_now(
             self._store,
             self._settings,
             now,
-            days=days,
+            days=(now.date() - first).days + 1,
             compared_days=self._compared_days(now),
-            grouped_by=self._grouped_by,
             book=self._book,
+            policy=self._policy,
         )
         self._last_run_at = now
-        self._grouped_by = summary.fetched.grouped_by
         summary.fetched.check()
-        if days > _RECENT_DAYS:
-            self._rechecked_at = now
         return summary.line()
 
-    def _days(self, now: datetime) -> int:
-        if self._rechecked_at is None:
-            return self._settings.lookback_days
-        due = self._rechecked_at + timedelta(seconds=self._settings.recheck_seconds)
-        return max(self._settings.recheck_days, _RECENT_DAYS) if now >= due else _RECENT_DAYS
+    def has_older(self, now: datetime) -> bool:
+        """Return whether an older month is due."""
+        return bool(backfill(self._store, self._settings, now).due)
+
+    def older(self, now: datetime) -> str:
+        """Read one month of those back to the first span, and compare it."""
+        self.went_back = False
+        with ONE_AT_A_TIME:
+            month = backfill(self._store, self._settings, now).due[0]
+            summary = reconcile_range(
+                self._store,
+                self._settings,
+                month.since,
+                month.until,
+                now,
+                book=self._book,
+                policy=self._policy,
+            )
+        summary.fetched.check()
+        self.went_back = True
+        progress = backfill(self._store, self._settings, now)
+        return f"{month.since:%Y-%m}: {summary.line()}; {progress}"
 
     def _compared_days(self, now: datetime) -> int:
         """Return how far back spans came in since the last run, and the week their keys touch."""

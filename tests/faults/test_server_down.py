@@ -1,10 +1,15 @@
 """The store is a ClickHouse server, here a stand-in over HTTP on the real engine, that goes away."""
 
 import itertools
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import chdb  # pyright: ignore[reportMissingTypeStubs]
+import httpx2
 import pytest
 from anyio import to_thread
 from starlette.applications import Starlette
@@ -141,6 +147,80 @@ def test_a_server_that_is_away_for_ten_minutes_costs_no_call(
     server: Server, collector: Any, wire: Any
 ) -> None:
     outage(server, collector, wire, "no", 600)
+
+
+@pytest.fixture
+def empty(engine: Store) -> Iterator[Store]:
+    make_empty(engine)
+    yield engine
+    make_empty(engine)
+
+
+def make_empty(engine: Store) -> None:
+    engine.command("DROP DATABASE costspan SYNC")
+    engine.command("CREATE DATABASE costspan")
+    engine.command("USE costspan")
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start a collector of its own; return the addresses it tells. Its log is in `log`."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(**settings: str) -> Any:
+        environment = {**os.environ, "COSTSPAN_RECEIVER_SPOOL": str(tmp_path / "spool"), **settings}
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "costspan", "collector", "--port", "0", "--json"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        processes.append(process)
+        assert process.stdout
+        return json.loads(process.stdout.readline())
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def until(true: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(600):
+        if true():
+            return
+        pause.wait(0.05)
+    pytest.fail("it did not come about")
+
+
+def test_a_collector_that_starts_before_its_server_takes_spans_and_stores_them_later(
+    empty: Store, started: Callable[..., Any], tmp_path: Path, wire: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    told = started(COSTSPAN_CLICKHOUSE_URL=f"http://reader:secret@127.0.0.1:{port}/costspan")
+    headers = {"content-type": "application/x-protobuf"}
+    health = told["traces"].replace("/v1/traces", "/healthz")
+    for number in range(3):
+        body = wire.request(wire.span(number)).SerializeToString()
+        answer = httpx2.post(told["traces"], content=body, headers=headers, timeout=30)
+        assert answer.status_code == 200
+    until(lambda: httpx2.get(health).json()["status"] == "behind")
+    assert "does not answer" in httpx2.get(health).json()["reason"]
+    log = (tmp_path / "log").read_text()
+    assert "does not answer" in log
+    assert "spans are kept on this disk until it does" in log
+    assert "Traceback" not in log
+    assert "secret" not in log
+    server = Server(empty.url.removeprefix("chdb://"), tmp_path)
+    app = Starlette(routes=[Route("/", server.answer, methods=["GET", "POST"])])
+    with listen(Receiver(port=port)) as listener, running(app, listener):
+        until(lambda: httpx2.get(health).json()["status"] == "ok")
+        until(lambda: not httpx2.get(health).json()["spool"]["bytes"])
+    assert empty.select(SUMS, Sums) == [Sums(3, Decimal("0.00063"))]
 
 
 def test_the_rollups_of_a_server_are_made_and_proven_over_http(written: Store, wire: Any) -> None:

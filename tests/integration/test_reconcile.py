@@ -17,7 +17,7 @@ from costspan.errors import Rejected
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import ledger, queries
-from costspan_reconcile.ledger import FetchedPage, record_sha256
+from costspan_reconcile.chain import FetchedPage, record_sha256
 from costspan_reconcile.schedule import reconcile_now
 from costspan_reconcile.settings import Reconcile
 

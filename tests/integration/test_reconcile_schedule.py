@@ -12,13 +12,15 @@ from apscheduler.events import EVENT_JOB_EXECUTED
 from apscheduler.schedulers.background import BackgroundScheduler
 from pydantic import SecretStr
 
-from costspan.errors import Rejected
+from costspan.errors import Rejected, Unavailable
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import queries
 from costspan_reconcile.cli import add_reconcile
-from costspan_reconcile.schedule import _Cadence, add_jobs
+from costspan_reconcile.chain import check_chain
+from costspan_reconcile.schedule import Work, add_jobs
 from costspan_reconcile.settings import Reconcile
+from costspan_reconcile.standing import bill_standing
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ def environment(store: Store, provider: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OPENAI_ADMIN_KEY", provider.ADMIN_KEY)
 
 
-def runs(store: Store) -> list[Run]:
-    sql = "SELECT status, detail FROM job_runs WHERE job = 'reconcile' ORDER BY started_at"
-    return store.select(sql, Run)
+def runs(store: Store, job: str = "reconcile") -> list[Run]:
+    sql = "SELECT status, detail FROM job_runs WHERE job = {job:String} ORDER BY started_at"
+    return store.select(sql, Run, job=job)
 
 
 def days_asked(provider: Any) -> list[int]:
@@ -102,7 +104,7 @@ def test_without_an_admin_key_one_line_says_what_to_set_and_nothing_repeats(
     ticking.wait()
     (run,) = runs(store)
     assert run.status == "failed"
-    assert "set OPENAI_ADMIN_KEY (or COSTSPAN_RECONCILE_ADMIN_KEY)" in run.detail
+    assert "set OPENAI_ADMIN_KEY (or COSTSPAN_RECONCILE_ADMIN_KEY, or" in run.detail
     assert ticking.scheduler.get_jobs() == []
 
 
@@ -119,40 +121,118 @@ def test_the_first_run_looks_back_far_and_the_next_ones_at_two_days(
     assert runs(store)[0].detail.startswith("7 days read (7 changed); 7 of 7 days reconciled anew")
 
 
-def test_a_week_is_read_again_when_it_is_due(
-    store: Store, provider: Any, settings: Reconcile
-) -> None:
-    cadence = _Cadence(store, settings.model_copy(update={"recheck_seconds": 0, "recheck_days": 4}))
-    for _ in range(2):
-        cadence.work()
-    assert days_asked(provider) == [7, 4]
-
-
-def test_a_refusal_to_split_by_key_is_remembered_until_the_next_long_look(
+def test_a_restart_reads_only_what_is_due_and_a_refusal_to_split_by_key_is_remembered(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.splits_by_key = False
-    cadence = _Cadence(store, settings)
-    for _ in range(2):
-        assert "the bill is not split by key" in cadence.work()
-    groups = [
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    for hours in (0, 1, 24, 24 * 7 + 1):
+        work = Work(store, settings)
+        assert "the bill is not split by key" in work.recent(now + timedelta(hours=hours))
+    asked = [
         len(query.get("group_by[]", []))
         for path, query in provider.requests
         if path.endswith("costs")
     ]
-    assert groups == [3, 2, 0, 2, 0]
+    # Two days, after seven, are none that hold the seven: they might be split. After a week the
+    # seven are asked for so again.
+    assert asked == [3, 2, 0, 3, 2, 0, 2, 0, 3, 2, 0]
+    assert days_asked(provider) == [7, 7, 2, 2, 7, 7, 7]
 
 
-def test_a_failed_reading_looks_back_far_again(
-    store: Store, provider: Any, settings: Reconcile
-) -> None:
-    cadence = _Cadence(store, settings)
+def test_a_failed_reading_is_made_up_for(store: Store, provider: Any, settings: Reconcile) -> None:
+    work = Work(store, settings)
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
     provider.fail(404)
     with pytest.raises(Rejected, match="what was read before is kept"):
-        cadence.work()
+        work.recent(now)
     provider.answer = None
-    cadence.work()
+    work.recent(now + timedelta(hours=1))
     assert days_asked(provider) == [7, 7]
+
+
+def test_the_first_start_goes_back_month_by_month_to_the_first_span(
+    store: Store, provider: Any, settings: Reconcile, ticking: Ticking
+) -> None:
+    first = datetime.now(UTC).replace(day=1, hour=9) - timedelta(days=45)  # two months ago
+    call = Call(
+        started_at=first,
+        trace_id=bytes(15) + b"1",
+        span_id=bytes(7) + b"1",
+        received_at=first,
+        ingest_id=1,
+    )
+    store.insert("calls", [call])
+    provider.charge(first.date(), "gpt-4o, input", "1", quantity=1)
+    add_jobs(ticking.scheduler, store, settings.model_copy(update={"interval_seconds": 3600}))
+    ticking.scheduler.start()
+    ticking.wait(3 if datetime.now(UTC).day > 7 else 2)
+    ticking.scheduler.shutdown()
+    back = runs(store, "backfill")
+    assert {run.status for run in back} == {"ok"}
+    assert f"back to {first:%Y-%m}" in back[-1].detail
+    assert f"{len(back)} of {len(back)} earlier months read" in back[-1].detail
+    assert back[-1].detail.startswith(f"{first:%Y-%m}: ")
+    (row,) = queries.recon_days(store, first.date(), first.date() + timedelta(days=1))
+    assert row.billed_usd == 1
+
+
+def test_a_backfill_that_fails_goes_on_where_it_was(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    first = datetime(2026, 8, 30, tzinfo=UTC)
+    call = Call(
+        started_at=first,
+        trace_id=bytes(15) + b"1",
+        span_id=bytes(7) + b"1",
+        received_at=first,
+        ingest_id=1,
+    )
+    store.insert("calls", [call])
+    assert Work(store, settings).older(now).startswith("2026-11: 13 days read (13 changed)")
+    assert bill_standing(store, settings, now).backfill.read == 1
+    provider.fail(503)
+    with pytest.raises(Unavailable, match="the next run tries again"):
+        Work(store, settings).older(now)
+    provider.answer = None
+    done = [Work(store, settings).older(now) for _ in range(3)]
+    # Not tried before the one that failed, which comes last.
+    assert [text.partition(":")[0] for text in done] == ["2026-09", "2026-08", "2026-10"]
+    assert done[-1].endswith("4 of 4 earlier months read, back to 2026-08")
+    assert not Work(store, settings).has_older(now)
+    assert Work(store, settings).has_older(
+        now + timedelta(days=1)
+    )  # until nothing changes any more
+    assert check_chain(store) == "52 pages received, none changed or taken out"
+
+
+def test_the_age_of_the_bill_and_its_reason_can_be_asked_for(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    hourly = settings.model_copy(update={"interval_seconds": 3600})
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+    def lines(hours: int) -> list[str]:
+        return bill_standing(store, hourly, now + timedelta(hours=hours)).lines()
+
+    assert lines(0) == [
+        "bill read: never",
+        "stale: the bill was never asked for; start `costspan serve` with an admin key",
+    ]
+    Work(store, hourly).recent(now)
+    assert lines(1) == ["bill read: 2026-11-20 12:00 UTC"]
+    assert lines(4) == [
+        "bill read: 2026-11-20 12:00 UTC",
+        "stale: nobody asked since 2026-11-20 12:00 UTC; is `costspan serve` running?",
+    ]
+    provider.fail(403)
+    with pytest.raises(Rejected):
+        Work(store, hourly).recent(now + timedelta(hours=2))
+    read, stale = lines(2)
+    assert read == "bill read: 2026-11-20 12:00 UTC"
+    assert stale.startswith("stale: costs: the admin key may not read this (HTTP 403);")
+    assert stale.endswith("(tried 2026-11-20 14:00 UTC)")
 
 
 def test_a_span_that_comes_late_changes_the_day_it_belongs_to(
@@ -162,8 +242,8 @@ def test_a_span_that_comes_late_changes_the_day_it_belongs_to(
     item = "gpt-4o-mini, input"
     provider.keys = {"proj_a": [("key_1", "checkout", "aaaa")]}
     provider.charge(day, item, "0.15", api_key_id="key_1", quantity=1_000_000)
-    cadence = _Cadence(store, settings)
-    cadence.work()
+    work = Work(store, settings)
+    work.recent(datetime.now(UTC))
     assert queries.uninstrumented_keys(store, day, yesterday())[0].api_key_id == "key_1"
 
     started_at = datetime(day.year, day.month, day.day, 9, tzinfo=UTC)
@@ -181,7 +261,7 @@ def test_a_span_that_comes_late_changes_the_day_it_belongs_to(
         ingest_id=1,
     )
     store.insert("calls", [call])
-    cadence.work()
+    work.recent(datetime.now(UTC))
 
     assert days_asked(provider) == [7, 2]
     assert queries.uninstrumented_keys(store, day, yesterday()) == []

@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from costspan_dashboards.queries import (
     DIMENSIONS,
     calls,
     choices,
+    overview,
     spend_by_dimension,
     spend_by_part,
     spend_largest,
@@ -34,6 +36,18 @@ from costspan_dashboards.queries import (
 
 DAY = datetime(2026, 11, 19, tzinfo=UTC)
 AT_ONCE = timedelta(0)
+
+
+def known_price(number: int) -> dict[str, Any]:
+    """No price, one that is split up, or one of which a part is not."""
+    usd = Decimal(number).scaleb(-12)
+    return (
+        {"price_status": "unknown_model"},
+        {"price_status": "priced", "cost_usd": usd * 3, "cost_parts_usd": {"input": usd * 3}},
+        {"price_status": "priced", "cost_usd": usd * 3, "cost_parts_usd": {"web_search": usd}},
+    )[number % 3]
+
+
 CALLS = [
     Call(
         started_at=DAY + timedelta(minutes=5 * number),
@@ -43,7 +57,9 @@ CALLS = [
         feature=("chat", "search", "")[number % 3],
         request_model="gpt-5",
         input_tokens=number,
-        price_status="unknown_model",
+        cached_tokens=number // 4,
+        duration_us=1000 * number,
+        **known_price(number),
         received_at=DAY,
         ingest_id=1,
     )
@@ -82,7 +98,13 @@ def test_a_page_shows_the_same_before_and_after_the_rollups_are_made(store: Stor
                 for seconds in (0, 300, 3600, 86_400)
             ]
             shown += [largest, *steps]
-        return [*shown, spend_by_part(store, filters, measure="tokens")]
+        for measure in ("usd", "tokens"):
+            steps = [
+                spend_by_part(store, filters, measure=measure, step_seconds=seconds)
+                for seconds in (0, 300, 3600)
+            ]
+            shown += steps
+        return [*shown, overview(store, filters), overview(store, Filters(time))]
 
     before = page()
     assert refresh(store, overlap=AT_ONCE) == 25
@@ -157,7 +179,7 @@ def test_the_retention_job_says_what_went(store: Store) -> None:
 def test_a_door_is_for_the_embedded_engine_and_for_those_with_a_token(store: Store) -> None:
     with open_door(store, Upkeep()) as url:
         assert url == ""
-    server = Store(store._client, "https://clickhouse.example:8443")
+    server = Store(lambda: store._client, "https://clickhouse.example:8443")
     with (
         pytest.raises(Rejected, match="is for the embedded engine"),
         open_door(server, Upkeep.model_validate({"door_token": "t"})),

@@ -409,7 +409,7 @@ def test_the_key_that_is_sent_is_the_key_that_is_named(
 def test_a_call_that_is_not_to_be_seen_leaves_nothing_on_the_one_that_it_is_made_in(
     capture: Any,
 ) -> None:
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(_: httpx2.Request) -> httpx2.Response:
         with suppress_instrumentation():
             ask(client(chat(), default_headers={}))
         return httpx2.Response(200, json=chat(), headers={"x-request-id": "req_outer"})

@@ -3,15 +3,19 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from costspan.pricing import default_book, price
 from costspan.usage import Usage
-from costspan_demo.ledger import DOLLARS_PER_MILLION, Entry, Ledger, charge
+from costspan_demo.bill import charges, total
+from costspan_demo.ledger import Charge, Entry, Ledger
 from costspan_demo.local_openai import billed_history
-from costspan_demo.organization import BURST_FEATURE, SPIKE_FEATURE, organization
+from costspan_demo.organization import BURST_FEATURE, SERVED_AS, SPIKE_FEATURE, organization
+from costspan_demo.prices import meters
 from costspan_demo.traffic import BURST, SPIKE, SPIKE_USER, Call, history
+from costspan_demo.wire import Wire
 
 NOW = datetime(2026, 11, 18, 14, 37, 12, 345678, UTC)
 SEED = 7
@@ -95,60 +99,56 @@ def test_the_untraced_key_is_used_every_night(calls: list[Call]) -> None:
 
 def test_the_bill_is_the_sum_of_its_requests() -> None:
     ledger = billed_history(seed=SEED, now=NOW, days=3)
-    lines = sum((each.usd for each in ledger.charges(NOW) if each.key_id), Decimal(0))
-    assert lines == sum((entry.usd for entry in ledger.entries), Decimal(0))
+    assert total(_by_key(ledger)) == sum((entry.usd for entry in ledger.entries), Decimal(0))
 
 
 def test_a_refused_request_is_not_charged() -> None:
-    who = organization(SEED)
-    ledger = Ledger(who, NOW)
-    ledger.add(Entry("req_1", who.keys[0], "gpt-4.1-2025-04-14", NOW, 500, input_tokens=10))
-    assert not [each for each in ledger.charges(NOW) if each.key_id]
+    ledger = Ledger(organization(SEED), NOW)
+    ledger.add(_entry("gpt-4.1-2025-04-14", status=500, input_tokens=10))
+    assert not _by_key(ledger)
 
 
 def test_a_call_over_midnight_is_charged_to_the_day_it_ended() -> None:
-    who = organization(SEED)
-    ledger = Ledger(who, NOW)
+    ledger = Ledger(organization(SEED), NOW)
     midnight = datetime(2026, 11, 18, tzinfo=UTC)
-    ledger.add(Entry("req_1", who.keys[0], "gpt-4.1-2025-04-14", midnight, 200, input_tokens=10))
-    assert {each.day for each in ledger.charges(NOW) if each.key_id} == {midnight.date()}
+    ledger.add(_entry("gpt-4.1-2025-04-14", at=midnight, duration=timedelta(9), input_tokens=10))
+    assert {each.day for each in _by_key(ledger)} == {midnight.date()}
 
 
 def test_a_charge_is_exact() -> None:
     # 7 cached tokens at $0.075 a million
-    assert charge("gpt-4o-mini-2024-07-18", "cached input", 7) == Decimal("0.000000525")
+    entry = _entry("gpt-4o-mini-2024-07-18", input_tokens=7, cached_tokens=7)
+    assert entry.usd == Decimal("0.000000525")
 
 
-@pytest.mark.parametrize("model", sorted(DOLLARS_PER_MILLION))
+@pytest.mark.parametrize("model", sorted(SERVED_AS.values()))
 def test_the_bill_and_the_price_book_agree_on_every_model(model: str) -> None:
     assert default_book().canonical(model)
-    kinds = DOLLARS_PER_MILLION[model]
+    kinds = meters(model, "default", "short")
     usage = Usage(
         input_tokens=1_234_567 % 200_000,
-        cached_tokens=12_345 if "cached input" in kinds else 0,
+        cached_tokens=12_345 if "cached_input" in kinds else 0,
         output_tokens=6_789 if "output" in kinds else 0,
     )
-    entry = Entry(
-        "req_1",
-        organization(SEED).keys[0],
+    entry = _entry(
         model,
-        NOW,
-        200,
-        usage.input_tokens,
-        usage.cached_tokens,
-        usage.output_tokens,
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
     )
     assert price(usage, model=model, at=NOW).usd == entry.usd
 
 
+def _entry(model: str, **fields: Any) -> Entry:
+    known: dict[str, Any] = {"request_id": "req_1", "key": organization(SEED).keys[0], "at": NOW}
+    return Entry(model=model, **{**known, **fields})
+
+
+def _by_key(ledger: Ledger) -> list[Charge]:
+    return [each for each in charges(ledger, Wire(), NOW) if each.key_id]
+
+
 def _usd(call: Call) -> Decimal:
-    return Entry(
-        call.request_id,
-        call.key,
-        call.served,
-        call.ended_at,
-        call.failure.status if call.failure else 200,
-        call.input_tokens,
-        call.cached_tokens,
-        call.output_tokens,
-    ).usd
+    ledger = Ledger(organization(SEED), NOW)
+    ledger.add_call(call)
+    return ledger.entries[0].usd

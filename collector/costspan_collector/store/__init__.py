@@ -4,8 +4,8 @@
 >>> migrate(store)
 """
 
-from costspan_collector.store.client import Row, Store, connect
+from costspan_collector.store.client import Row, Store, attach, connect
 from costspan_collector.store.migrate import Migration, migrate, pending
 from costspan_collector.store.sql import load_sql
 
-__all__ = ["Migration", "Row", "Store", "connect", "load_sql", "migrate", "pending"]
+__all__ = ["Migration", "Row", "Store", "attach", "connect", "load_sql", "migrate", "pending"]

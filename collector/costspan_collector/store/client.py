@@ -1,17 +1,21 @@
 """One client for the embedded engine (chDB) and for a ClickHouse server."""
 
 import fcntl
+import logging
 import os
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, ClassVar, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.datatypes.base import ClickHouseType
+from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
 from clickhouse_connect.driver.insert import InsertContext
@@ -19,8 +23,11 @@ from clickhouse_connect.driver.transform import NativeTransform
 from pydantic import TypeAdapter
 
 from costspan.errors import Rejected, Unavailable
+from costspan_collector.store.columns import shipped_columns
 
 DATABASE = "costspan"
+
+_log = logging.getLogger("costspan.store")
 
 
 class Row(Protocol):
@@ -35,11 +42,21 @@ Shape = TypeVar("Shape", bound=Row)
 class Store:
     """Rows in, rows out. Safe to share between threads."""
 
-    def __init__(self, client: Client, url: str) -> None:
-        self._client = client
+    def __init__(self, opened: Callable[[], Client], url: str, *, cluster: str = "") -> None:
+        self._opened = opened
         self.url = url
         """Where it is, without user and password."""
+        self.cluster = cluster
+        """The servers that hold the same rows; '' where there is one."""
         self._columns: dict[tuple[str, tuple[str, ...]], Sequence[ClickHouseType]] = {}
+
+    @cached_property
+    def _client(self) -> Client:
+        return self._opened()
+
+    def another(self) -> "Store":
+        """Return a handle of its own, opened when it is first used."""
+        return Store(self._opened, self.url, cluster=self.cluster)
 
     def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
         """Write `rows` to `table` as one block; they are durable on return.
@@ -92,10 +109,50 @@ class Store:
             msg = f"rows for {table} are not written: {_first_line(error)}"
             raise kind(msg) from error
 
+    @property
+    def reads_files(self) -> bool:
+        """Return whether the engine is in this process, and so can read a file of ours."""
+        return self.url.startswith("chdb:")
+
+    def insert_read(self, statement: str, data: bytes, *, schema: str, token: str = "") -> None:
+        """Write what a statement reads out of `data`, as `insert` does.
+
+        `schema` is a file of messages and one of them, which `data` is a row of: `/a/b.proto:Row`.
+        The statement reads it from the file {path:String}, so the store must be one that can.
+
+        Raises:
+            Unavailable: the rows are not written; the same call may work later.
+            Rejected: the engine refused the data for good.
+        """
+        settings = {
+            "async_insert": 0,
+            "max_insert_threads": 1,  # the same blocks each time, or a token is not kept to
+            "max_partitions_per_insert_block": 0,
+            "format_schema": schema,
+            "insert_deduplication_token": token,
+        }
+        chosen = ", ".join(f"{name} = '{value}'" for name, value in settings.items() if value != "")
+        try:
+            with NamedTemporaryFile() as file:
+                file.write(data)
+                file.flush()
+                self._client.command(f"{statement}\nSETTINGS {chosen}", {"path": file.name})
+        except OSError as error:
+            msg = f"spans cannot be put where the engine reads them: {error.strerror}"
+            raise Unavailable(msg) from error
+        except ClickHouseError as error:
+            kind = Rejected if _is_final(error) else Unavailable
+            msg = f"spans are not read: {_first_line(error)}"
+            raise kind(msg) from error
+
     def _types(self, table: str, names: tuple[str, ...]) -> Sequence[ClickHouseType]:
         known = self._columns.get((table, names))
         if known is None:
-            known = self._client.create_insert_context(table, names).column_types
+            try:
+                known = self._client.create_insert_context(table, names).column_types
+            except (OperationalError, Unavailable):  # rows are encoded while a server is away
+                shipped = shipped_columns()[table]
+                known = [get_from_name(shipped[name]) for name in names]
             self._columns[table, names] = known
         return known
 
@@ -138,28 +195,90 @@ class Store:
 
     def close(self) -> None:
         """Let go of the engine."""
-        self._client.close()
+        if "_client" in self.__dict__:
+            self._client.close()
 
 
 def connect(url: str, *, read_only: bool = False) -> Store:
     """Return a store for `url`: `chdb:///var/lib/costspan` or `https://user:password@host:8443/db`.
 
-    In one process a chDB directory may be opened any number of times; by one process only.
+    In one process a chDB directory may be opened any number of times; by one process only. A server
+    that is one of a cluster is `https://user:password@host:8443/db?cluster=name`.
 
     Raises:
-        Rejected: the URL is none of these, or another process has the directory open.
+        Rejected: the URL is none of these, the server does not let us in, or another process has
+            the directory open.
         Unavailable: the server did not answer.
     """
+    store = _store(url, read_only=read_only)
+    _ = store._client  # noqa: SLF001 - opened now, so that what is wrong is told now
+    return store
+
+
+def attach(url: str, prepare: Callable[[Store], object]) -> Store:
+    """Return a store that is prepared before it is used, also where its server is away for now.
+
+    Until the server is there, every use is `Unavailable`.
+
+    Raises:
+        Rejected: as `connect`, or by what prepares it.
+    """
+    store = _store(url)
+    if store.url.startswith("chdb:"):
+        prepare(store)
+        return store
+    one_at_a_time = threading.Lock()
+
+    def prepared() -> Client:
+        with one_at_a_time:
+            found = connect(url)
+            prepare(found)
+        return found._client  # noqa: SLF001
+
+    def opened() -> Client:
+        try:
+            return prepared()
+        except Rejected as error:  # the server is at fault, not what it was to be used for
+            raise Unavailable(str(error)) from error
+
+    for name in ("urllib3", "clickhouse_connect"):  # would tell each try in pages of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    later = Store(opened, store.url, cluster=store.cluster)
+    try:
+        later.__dict__["_client"] = prepared()
+    except Unavailable as error:
+        _log.error("%s; spans are kept on this disk until it does", error)
+    return later
+
+
+def _store(url: str, *, read_only: bool = False) -> Store:
     settings: dict[str, Any] = {"readonly": 1} if read_only else {}
     parts = urlsplit(url)
     if parts.scheme == "chdb":
         path = Path(unquote(parts.netloc + parts.path)).absolute()
-        return Store(_embedded(path, settings), f"chdb://{path}")
+        return Store(partial(_embedded, path, settings), f"chdb://{path}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = f"{_without_password(url)!r} is no store: use chdb:///directory or https://user@host:8443/db"
         raise Rejected(msg)
+    (cluster,) = parse_qs(parts.query).get("cluster", [""])
+    if cluster and not read_only:
+        settings |= _ON_ALL_REPLICAS
+    return Store(partial(_server, url, settings), _without_password(url), cluster=cluster)
+
+
+_ON_ALL_REPLICAS = {
+    "insert_quorum": "auto",
+    "select_sequential_consistency": 1,
+    "alter_sync": 2,
+    "mutations_sync": 2,
+}
+"""What was acknowledged is on most replicas, and who writes what was read before has read it all."""
+
+
+def _server(url: str, settings: dict[str, Any]) -> Client:
+    parts = urlsplit(url)
     try:
-        client = clickhouse_connect.get_client(
+        return clickhouse_connect.get_client(
             host=parts.hostname,
             port=parts.port or (8443 if parts.scheme == "https" else 8123),
             username=unquote(parts.username or "default"),
@@ -171,9 +290,14 @@ def connect(url: str, *, read_only: bool = False) -> Store:
             settings=settings,
         )
     except ClickHouseError as error:
+        if any(name in str(error) for name in _NOT_LET_IN):
+            msg = f"{_without_password(url)} does not let us in: {_first_line(error)}"
+            raise Rejected(msg) from error
         msg = f"{_without_password(url)} does not answer: {_first_line(error)}"
         raise Unavailable(msg) from error
-    return Store(client, _without_password(url))
+
+
+_NOT_LET_IN = ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_DATABASE", "ACCESS_DENIED")
 
 
 def _embedded(path: Path, settings: dict[str, Any]) -> Client:
@@ -225,8 +349,10 @@ _FINAL = (
     "CANNOT_CONVERT_TYPE",
     "CANNOT_PARSE",
     "DECIMAL_OVERFLOW",
+    "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
     "INCORRECT_DATA",
     "NO_SUCH_COLUMN_IN_TABLE",
+    "PROTOBUF",
     "READONLY",
     "TOO_LARGE_STRING_SIZE",
     "TYPE_MISMATCH",

@@ -6,8 +6,9 @@ from importlib.resources import files
 
 from costspan.errors import Rejected
 from costspan_collector.store.client import Store
+from costspan_collector.store.cluster import on_cluster
 
-_LEDGER = """
+_LEDGER = """\
 CREATE TABLE IF NOT EXISTS schema_migrations
 (name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = ReplacingMergeTree ORDER BY name
@@ -42,6 +43,11 @@ class Migration:
         """Return the digest that the ledger keeps."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def statements(self) -> list[str]:
+        """Return them, each with the comment before it."""
+        return [part for part in map(str.strip, self.text.split(";\n")) if part]
+
 
 def pending(store: Store) -> list[Migration]:
     """Return the files that are not applied yet, in order. Changes nothing.
@@ -73,14 +79,18 @@ def migrate(store: Store) -> list[str]:
     Raises:
         Rejected: a file that was applied before has changed since.
     """
-    store.command(_LEDGER)
+    _run(store, _LEDGER)
     done: list[str] = []
     for migration in pending(store):
-        for statement in filter(None, map(str.strip, migration.text.split(";\n"))):
-            store.command(statement)
+        for statement in migration.statements:
+            _run(store, statement)
         store.insert("schema_migrations", [_Applied(migration.name, migration.sha256)])
         done.append(migration.name)
     return done
+
+
+def _run(store: Store, statement: str) -> None:
+    store.command(on_cluster(statement, store.cluster) if store.cluster else statement)
 
 
 def _ledger(store: Store) -> dict[str, str]:

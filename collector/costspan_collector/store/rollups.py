@@ -16,6 +16,9 @@ from costspan_collector.store.sql import load_sql
 OVERLAP = timedelta(minutes=2)
 """An insert marks its hour a moment before its rows can be read; longer than that moment."""
 
+REACH = timedelta(hours=1)
+"""How long before the inner span of a call an outer one may start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -77,6 +80,11 @@ class _Complete:
 
 
 @dataclass(frozen=True, slots=True)
+class _Slot:
+    slot: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Now:
     at: datetime
 
@@ -97,12 +105,25 @@ def rebuild(store: Store, hours: Sequence[datetime], *, overlap: timedelta = OVE
         Unavailable: the store did not answer. The days that are not done are as they were.
     """
     for some in _by_day(hours):
+        supersede(store, some)
         (now,) = store.select(_sql("engine_now"), _Now)
         version = (now.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
         for name in ("write_costs", "write_latencies"):
             store.command(_sql(name), hours=some, version=version)
         store.insert("rollup_hours", [_Complete(hour, now.at - overlap) for hour in some])
     return len(hours)
+
+
+def supersede(store: Store, hours: Sequence[datetime]) -> None:
+    """Leave one of two spans of the same call uncounted, if one of the two lies in `hours`.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
+    near = {"since": hours[0] - REACH, "until": hours[-1] + timedelta(hours=1) + REACH}
+    slots = [row.slot for row in store.select(_sql("double_slots"), _Slot, **near)]
+    if slots:
+        store.command(_sql("supersede"), **near, slots=slots)
 
 
 def verify(store: Store) -> Proof:

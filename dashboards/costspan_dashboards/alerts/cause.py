@@ -1,18 +1,34 @@
 """Which calls explain it? A scan over the values of the dimensions and their combinations.
 
-The score of an element with actual `a` and expected `e` is the Poisson log-likelihood ratio
-`a ln(a / e) - (a - e)`; each further dimension must earn its place (times 0.9). The best
+Each element (a set of values) has a score: for counts and dollars the Poisson log-likelihood ratio
+`a ln(a / e) - (a - e)` of what was seen and what was to be expected, for a rise or for a fall; for
+shifts of a mean the Gaussian one. Each further dimension must earn its place (times 0.9). The best
 element is taken, its leaves are brought back to the expected, and the search repeats.
 """
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations
 
-DIMENSIONS: tuple[str, ...] = ("feature", "model", "team", "user", "project", "key", "error_type")
+import numpy as np
+
+from costspan_dashboards.alerts.frame import DIMENSIONS as ALL_DIMENSIONS
+from costspan_dashboards.alerts.frame import Floats, Ints, Names, groups
+
+DIMENSIONS: tuple[str, ...] = (
+    "feature",
+    "model",
+    "prompt",
+    "team",
+    "user",
+    "project",
+    "key",
+    "service",
+    "environment",
+    "error_kind",
+)
+"""Coarse ones first: where two say the same, the first is the cause."""
 AT_MOST = 3
 
 _DEPTH = 3
@@ -20,21 +36,52 @@ _PER_DIMENSION = 0.9
 _KEEPS = 0.3
 """A further cause must have that share of the first one's score."""
 _NEARLY_ALL = 0.95
-_PRIOR_CALLS = 50
-_RARE_KIND = 0.05
-"""Of all errors, for a kind hardly ever seen: else its newness would outshine where it happens."""
+_TOLD_USERS = 20
 
 Pairs = tuple[tuple[str, str], ...]
+Score = Callable[[Floats, Floats], Floats]
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """What the calls with one value in every dimension did, and what was to be expected."""
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What the finest kinds of call did, and what was to be expected of them."""
 
-    values: tuple[str, ...]
-    """In the order of `DIMENSIONS`; empty where it is not known or does not apply."""
-    actual: Decimal
-    expected: Decimal
+    names: Names
+    codes: Ints
+    """A row for each of DIMENSIONS, a column for each leaf; 0 where it does not apply."""
+    actual: Floats
+    expected: Floats
+
+    @classmethod
+    def of(cls, names: Names, codes: Ints, actual: Floats, expected: Floats) -> "Table":
+        """Make a table of codes in the rows of `frame.DIMENSIONS`, equal ones added up."""
+        rows = codes[[ALL_DIMENSIONS.index(name) for name in DIMENSIONS]]
+        return cls(names, rows, actual, expected).merged()
+
+    def merged(self) -> "Table":
+        """Return the table with equal leaves added up and all but the leading users as one."""
+        codes = self.codes.copy()
+        place = DIMENSIONS.index("user")
+        excess = np.bincount(codes[place], np.abs(self.actual - self.expected))
+        if len(excess) > _TOLD_USERS:
+            told = np.argsort(excess)[-_TOLD_USERS:]
+            codes[place][~np.isin(codes[place], told)] = 0
+        if not codes.shape[1]:
+            return self
+        member, leaf = groups(list(codes))
+        return Table(
+            self.names,
+            codes[:, member],
+            np.bincount(leaf, self.actual),
+            np.bincount(leaf, self.expected),
+        )
+
+    def pairs(self, dimensions: Iterable[int], leaf: int) -> Pairs:
+        """Return the values of a leaf in some dimensions."""
+        return tuple(
+            (DIMENSIONS[place], self.names.name(DIMENSIONS[place], int(self.codes[place, leaf])))
+            for place in dimensions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,122 +101,74 @@ class Contributor:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A row of `leaves.sql`: the present window and the hours of the past it is compared with."""
-
-    feature: str
-    model: str
-    team: str
-    user: str
-    project: str
-    key: str
-    error_type: str
-    calls: int
-    slow_calls: int
-    cost_usd: Decimal
-    usual_calls: int
-    usual_cost_usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
-    """What explains a rise."""
+    """What explains a rise or a fall."""
 
     contributors: tuple[Contributor, ...]
-    """The best first; none if the rise is spread evenly."""
+    """The best first; none if it is spread evenly."""
     shared: Pairs
     """Every value that nearly all of the first cause share, or of everything if it is spread."""
 
-
-def surprise(actual: float, expected: float) -> float:
-    """Return how surprising `actual` is where `expected` was to be seen; 0 where it is not more."""
-    if actual <= expected or actual <= 0:
-        return 0.0
-    floor = max(expected, actual * 1e-6)
-    return actual * math.log(actual / floor) - (actual - floor)
+    @property
+    def where(self) -> Pairs:
+        """The first cause; empty if it is spread over everything."""
+        return self.contributors[0].where if self.contributors else ()
 
 
-def spend_leaves(cells: Iterable[Cell], *, window_minutes: int, days: int) -> list[Leaf]:
-    """Return dollars spent in the window and in the mean of the same slots."""
-    scale = Decimal(window_minutes) / 60 / max(days, 1)
-    return [Leaf(_values(cell, ""), cell.cost_usd, cell.usual_cost_usd * scale) for cell in cells]
+def rise(actual: Floats, expected: Floats) -> Floats:
+    """Score what is more than expected."""
+    up = actual > expected
+    a, e = np.where(up, actual, 1.0), np.where(up, np.maximum(expected, 1e-300), 1.0)
+    return np.where(up, a * np.log(a / e) - (a - e), 0.0)
 
 
-def latency_leaves(cells: Iterable[Cell]) -> list[Leaf]:
-    """Return slow calls, of which one in twenty was to be expected."""
-    return [
-        Leaf(_values(cell, ""), Decimal(cell.slow_calls), Decimal(cell.calls) / 20)
-        for cell in cells
-        if cell.calls and not cell.error_type
-    ]
+def fall(actual: Floats, expected: Floats) -> Floats:
+    """Score what is less than expected."""
+    down = actual < expected
+    a, e = np.where(down, np.maximum(actual, 1e-300), 1.0), np.where(down, expected, 1.0)
+    return np.where(down, a * np.log(a / e) - (a - e), 0.0)
 
 
-def error_leaves(cells: Iterable[Cell], usual_share: float) -> list[Leaf]:
-    """Return failed calls by kind of error, and what the usual share of failures gives.
-
-    A share known from few calls is pulled to that of its feature and model, and that one to
-    the whole's.
-    """
-    kept = list(cells)
-    calls: defaultdict[tuple[str, ...], int] = defaultdict(int)
-    failed: defaultdict[tuple[str, ...], defaultdict[str, int]] = defaultdict(
-        lambda: defaultdict(int)
-    )
-    past: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
-    past_by_type: defaultdict[str, int] = defaultdict(int)
-    for cell in kept:
-        leaf = _values(cell, "")
-        calls[leaf] += cell.calls
-        for group in (leaf, leaf[:2]):
-            past[group][0] += cell.usual_calls
-        if cell.error_type:
-            failed[leaf][cell.error_type] += cell.calls
-            past_by_type[cell.error_type] += cell.usual_calls
-            for group in (leaf, leaf[:2]):
-                past[group][1] += cell.usual_calls
-    all_past = max(sum(past_by_type.values()), 1)
-    leaves: list[Leaf] = []
-    for leaf, count in calls.items():
-        share = usual_share
-        for group in (leaf[:2], leaf):
-            seen, errors = past[group]
-            share = (errors + _PRIOR_CALLS * share) / (seen + _PRIOR_CALLS)
-        for kind, seen_of_kind in past_by_type.items():
-            actual = failed[leaf][kind]
-            expected = count * share * max(seen_of_kind / all_past, _RARE_KIND)
-            values = (*leaf[:-1], kind)
-            leaves.append(Leaf(values, Decimal(actual), Decimal(str(round(expected, 9)))))
-    return leaves
+def shift(total: Floats, calls: Floats) -> Floats:
+    """Score a sum of deviations (in standard deviations, upwards) over so many calls."""
+    up = (total > 0) & (calls > 0)
+    return np.where(up, total, 0.0) ** 2 / (2 * np.where(up, calls, 1.0))
 
 
-def explain(leaves: Sequence[Leaf]) -> Explanation:
-    """Return the elements that explain the rise, at most three."""
-    actual = [float(leaf.actual) for leaf in leaves]
-    expected = [float(leaf.expected) for leaf in leaves]
-    members = _elements(leaves)
+def explain(table: Table, score: Score = rise) -> Explanation:
+    """Return the elements that explain what is out of the usual, at most three."""
+    actual, expected = table.actual.astype(np.float64), table.expected.astype(np.float64)
+    elements = _elements(table)
     # Something never seen before would be infinitely surprising however small it is.
-    floor = max(sum(expected) * 1e-3, sum(actual) * 1e-6)
-    taken: list[tuple[Pairs, list[int]]] = []
+    floor = max(float(expected.sum()) * 1e-3, float(actual.sum()) * 1e-6) if score is rise else 0.0
+    taken: list[tuple[Pairs, Ints]] = []
     first = 0.0
     while len(taken) < AT_MOST:
-        best, best_score = None, 0.0
-        for pairs, indexes in members.items():
-            a = sum(actual[index] for index in indexes)
-            e = max(sum(expected[index] for index in indexes), floor)
-            score = surprise(a, e) * _PER_DIMENSION ** max(len(pairs) - 1, 0)
-            if score > best_score * (1 + 1e-9):
-                best, best_score = pairs, score
-        if best is None or not best or best_score < _KEEPS * first:
+        best_score = float(score(_one(actual.sum()), np.maximum(_one(expected.sum()), floor))[0])
+        best: tuple[Pairs, Ints] | None = None
+        for dimensions, group, size, valid in elements:
+            a = np.bincount(group, actual, size)
+            e = np.maximum(np.bincount(group, expected, size), floor)
+            scores = np.where(valid, score(a, e), 0.0) * _PER_DIMENSION ** (len(dimensions) - 1)
+            top = int(scores.argmax())
+            if scores[top] > best_score * (1 + 1e-9):
+                members = np.flatnonzero(group == top)
+                best_score = float(scores[top])
+                best = table.pairs(dimensions, int(members[0])), members
+        if best is None or best_score < _KEEPS * first:
             break
         first = first or best_score
-        indexes = members[best]
-        taken.append((best, indexes))
-        a = sum(actual[index] for index in indexes)
-        e = sum(expected[index] for index in indexes)
-        for index in indexes:
-            actual[index] *= e / a
-    first_indexes = taken[0][1] if taken else range(len(leaves))
-    return Explanation(_contributors(leaves, taken), _shared(leaves, first_indexes))
+        taken.append(best)
+        members = best[1]
+        if score is shift:
+            actual[members] = 0.0
+        else:
+            a, e = actual[members].sum(), expected[members].sum()
+            actual[members] = actual[members] * (e / a) if a else expected[members]
+    everything = np.arange(table.codes.shape[1])
+    return Explanation(
+        _contributors(table, taken), _shared(table, taken[0][1] if taken else everything)
+    )
 
 
 def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
@@ -180,92 +179,83 @@ def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
     """
     mine = {*where, *shared}
     for known in told:
-        common = {pair for pair in known if pair in where and pair[0] != "error_type"}
+        common = {pair for pair in known if pair in where and pair[0] != "error_kind"}
         if common or mine.issuperset(known):
             return False
     return True
 
 
-def _values(cell: Cell, error_type: str) -> tuple[str, ...]:
-    return (
-        cell.feature,
-        cell.model,
-        cell.team,
-        cell.user,
-        cell.project,
-        cell.key,
-        error_type,
-    )
+def _one(value: float) -> Floats:
+    return np.array([value], np.float64)
 
 
-def _elements(leaves: Sequence[Leaf]) -> dict[Pairs, list[int]]:
-    members: defaultdict[Pairs, list[int]] = defaultdict(list)
-    for index, leaf in enumerate(leaves):
-        named = [pair for pair in zip(DIMENSIONS, leaf.values, strict=True) if pair[1]]
-        for depth in range(_DEPTH + 1):
-            for pairs in combinations(named, depth):
-                members[pairs].append(index)
-    # Coarse elements first: where two say the same, the simpler one is the cause.
-    order = {dimension: place for place, dimension in enumerate(DIMENSIONS)}
-    return dict(
-        sorted(
-            members.items(), key=lambda item: (len(item[0]), [order[name] for name, _ in item[0]])
-        )
-    )
+_Element = tuple[tuple[int, ...], Ints, int, Floats]
 
 
-def _contributors(
-    leaves: Sequence[Leaf], taken: Sequence[tuple[Pairs, list[int]]]
-) -> tuple[Contributor, ...]:
-    counted: set[int] = set()
-    sums: list[tuple[Decimal, Decimal]] = []
-    for _, indexes in taken:
-        own = [index for index in indexes if index not in counted]
-        counted.update(own)
-        sums.append(
-            (
-                sum((leaves[index].actual for index in own), Decimal(0)),
-                sum((leaves[index].expected for index in own), Decimal(0)),
-            )
-        )
-    whole = sum((leaf.actual - leaf.expected for leaf in leaves), Decimal(0))
-    named = sum((actual - expected for actual, expected in sums), Decimal(0))
-    excess = max(whole, named)
+def _elements(table: Table) -> list[_Element]:
+    """Return each combination of dimensions: the group of each leaf, and which groups count."""
+    varied = [
+        place
+        for place in range(len(DIMENSIONS))
+        if table.codes.shape[1] and table.codes[place].max() > table.codes[place].min()
+    ]
+    found: list[_Element] = []
+    for depth in range(1, _DEPTH + 1):
+        for dimensions in combinations(varied, depth):
+            rows = table.codes[list(dimensions)]
+            member, group = groups(list(rows))
+            valid = (rows[:, member] > 0).all(axis=0)
+            found.append((dimensions, group, len(member), valid.astype(np.float64)))
+    return found
+
+
+def _contributors(table: Table, taken: Sequence[tuple[Pairs, Ints]]) -> tuple[Contributor, ...]:
+    counted = np.zeros(table.codes.shape[1], np.bool_)
+    sums: list[tuple[float, float]] = []
+    for _, members in taken:
+        own = members[~counted[members]]
+        counted[own] = True
+        sums.append((float(table.actual[own].sum()), float(table.expected[own].sum())))
+    whole = float(table.actual.sum() - table.expected.sum())
+    named = sum(actual - expected for actual, expected in sums)
+    excess = max(whole, named) if named >= 0 else min(whole, named)
     return tuple(
         Contributor(
             where=pairs,
-            also=_also(leaves, pairs, indexes),
-            actual=actual,
-            expected=expected,
-            share=float((actual - expected) / excess) if excess > 0 else 0.0,
+            also=_also(table, pairs, members),
+            actual=_decimal(actual),
+            expected=_decimal(expected),
+            share=(actual - expected) / excess if excess else 0.0,
         )
-        for (pairs, indexes), (actual, expected) in zip(taken, sums, strict=True)
+        for (pairs, members), (actual, expected) in zip(taken, sums, strict=True)
     )
 
 
-def _also(leaves: Sequence[Leaf], where: Pairs, indexes: Sequence[int]) -> Pairs:
+def _also(table: Table, where: Pairs, members: Ints) -> Pairs:
     """Return what the cause shares besides, leaving out what nearly all calls share anyway."""
+    usual = table.expected.sum()
     found: list[tuple[str, str]] = []
-    for dimension, value in _shared(leaves, indexes):
-        place = DIMENSIONS.index(dimension)
-        usual = sum((leaf.expected for leaf in leaves), Decimal(0))
-        of_value = sum(
-            (leaf.expected for leaf in leaves if leaf.values[place] == value), Decimal(0)
-        )
-        everywhere = usual > 0 and float(of_value / usual) >= _NEARLY_ALL
+    for dimension, value in _shared(table, members):
+        code = table.codes[DIMENSIONS.index(dimension)]
+        mine = table.names.code(dimension, value)
+        everywhere = usual > 0 and table.expected[code == mine].sum() / usual >= _NEARLY_ALL
         if dimension not in dict(where) and not everywhere:
             found.append((dimension, value))
     return tuple(found)
 
 
-def _shared(leaves: Sequence[Leaf], indexes: Iterable[int]) -> Pairs:
-    kept = list(indexes)
+def _shared(table: Table, members: Ints) -> Pairs:
+    weight = np.abs(table.actual[members])
+    if not weight.sum():
+        weight = np.abs(table.expected[members])
     found: list[tuple[str, str]] = []
     for place, dimension in enumerate(DIMENSIONS):
-        sums: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for index in kept:
-            sums[leaves[index].values[place]] += leaves[index].actual
-        value, most = max(sums.items(), key=lambda item: item[1], default=("", Decimal(0)))
-        if value and float(most) >= _NEARLY_ALL * float(sum(sums.values())):
-            found.append((dimension, value))
+        sums = np.bincount(table.codes[place, members], weight) if len(members) else np.zeros(1)
+        most = int(sums.argmax())
+        if most and sums[most] >= _NEARLY_ALL * weight.sum():
+            found.append((dimension, table.names.name(dimension, most)))
     return tuple(found)
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(str(round(value, 6)))

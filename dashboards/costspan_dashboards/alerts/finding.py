@@ -1,16 +1,36 @@
 """What was found, as it is told: a title, a text, the cause, calls to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 from urllib.parse import urlencode
 
 from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs
-from costspan_dashboards.alerts.rules import Breach, Rule, Scope, Severity, Unit
-from costspan_dashboards.figures import seconds_text, usd_text
+from costspan_dashboards.alerts.frame import time_of
+from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Basis, Scope, View, figure
+
+Severity = Literal["info", "ticket", "page"]
+Unit = Literal[
+    "share",
+    "times_usual",
+    "usd_per_hour",
+    "usd_per_call",
+    "usd",
+    "attempts_per_call",
+    "calls",
+    "minutes",
+    "spans",
+]
+
+SEVERITIES: tuple[Severity, ...] = ("info", "ticket", "page")
+"""The mildest first."""
 
 _FILTERS = ("feature", "model", "team", "project")
 """What the Calls page can be narrowed by."""
+_OWNED = ("feature", "model", "team", "project", "key", "user", "service", "")
+_NEARLY, _NEARLY_ALL = 0.8, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +53,10 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Slowness:
-    """The 95th percentile of durations, now and in the median of the same slots."""
-
-    p95_us: int
-    usual_p95_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
-    """The breaches of one rule as one thing to act on."""
+    """What one rule found wrong, as one thing to act on."""
 
-    rule: Rule
+    rule: str
     severity: Severity
     scope: Scope
     """The one it is seen in best."""
@@ -63,6 +75,17 @@ class Finding:
     examples: tuple[Example, ...]
     link: str
     """To the calls of the first cause."""
+    kind: str = ""
+    """Of the change: volume, model mix, input tokens per call, cached share, price, error_kind
+    and the like."""
+    waiting: str = ""
+    """What it costs to wait."""
+    changes: tuple[str, ...] = ()
+    """What else is new in the calls of the cause."""
+    episode: str = ""
+    """Tells apart what one rule may find at the same time; empty where it finds one thing."""
+    window_minutes: int = 0
+    """How much of the present it was seen in; 0 where it is not about calls."""
 
     @property
     def cause(self) -> Pairs:
@@ -70,116 +93,149 @@ class Finding:
         return self.contributors[0].where if self.contributors else ()
 
 
-def found(
-    breach: Breach,
-    others: tuple[Breach, ...],
-    explanation: Explanation,
-    examples: tuple[Example, ...],
-    *,
-    since: datetime,
-    until: datetime,
-    slowness: Slowness | None = None,
-) -> Finding:
-    """Put a breach, its cause and its evidence into words."""
-    title = _headline(breach, slowness)
-    facts = [
-        f"Seen in the {breach.window_minutes} minutes up to {until:%H:%M} UTC.",
-        f"Usual is the {breach.against}.",
-        *_extent(breach),
-        *_cause(breach, explanation),
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a rule saw in one scope and window, with how much it stands out."""
+
+    scope: Scope
+    window_minutes: int
+    observed: float
+    usual: float
+    score: float
+    """Comparable within a rule only."""
+    severity: Severity
+    calls: int
+    """In the window."""
+    affected: int
+    """Of what the rule counts: failed, slow or unpriced calls."""
+
+
+def leader(view: View, seen: Sequence[Seen], name: str) -> Seen:
+    """Return the scope to lead with: of those that show it about as well, the one people own.
+
+    A scope that holds nearly all calls, by the figure `name`, says no more than "all calls" does.
+    """
+    best = max(one.score for one in seen)
+    near = [one for one in seen if one.score >= _NEARLY * best]
+    whole = view.by("")[figure(name)][:, 0]
+    narrow = [
+        one
+        for one in near
+        if not one.scope.dimension
+        or one.window_minutes not in WINDOWS_MINUTES
+        or one.calls < _NEARLY_ALL * whole[WINDOWS_MINUTES.index(one.window_minutes)]
     ]
-    if others:
-        named = ", ".join(str(other.scope) for other in others[:5])
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        facts.append(f"Also outside of the usual: {named}{more}.")
+    return min(narrow or near, key=lambda one: (_OWNED.index(one.scope.dimension), -one.score))
+
+
+def single(seen: Seen) -> Explanation:
+    """Return the explanation that says: it is this scope."""
+    pairs = ((seen.scope.dimension, seen.scope.value),)
+    one = Contributor(pairs, (), exact(seen.observed), exact(seen.usual), share=1.0)
+    return Explanation((one,), pairs)
+
+
+def against_text(what: str, basis: Basis) -> str:
+    """Return what was compared with, and how much there was of it."""
+    return f"{what} of {basis}"
+
+
+def find(
+    view: View,
+    rule: str,
+    severity: Severity,
+    seen: Seen,
+    *,
+    title: str,
+    unit: Unit,
+    against: str,
+    explanation: Explanation | None = None,
+    others: Sequence[Seen] = (),
+    noun: str = "",
+    waiting: str = "",
+    kind: str = "",
+    text: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    episode: str = "",
+) -> Finding:
+    """Put what was seen, its cause and what else is known into words."""
+    until = view.frame.at
+    contributors = explanation.contributors if explanation else ()
+    facts = [
+        f"Seen in the {seen.window_minutes} minutes up to {until:%H:%M} UTC.",
+        f"Usual is the {against}.",
+        *([waiting] if waiting else []),
+        *(_cause(explanation, noun) if explanation else []),
+        *([f"What changed is the {kind}."] if kind else []),
+        *text,
+        *changes,
+    ]
+    named = list(dict.fromkeys(str(one.scope) for one in others if one.scope != seen.scope))
+    if named:
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+        facts.append(f"Also outside of the usual: {', '.join(named[:5])}{more}.")
     return Finding(
-        rule=breach.rule,
-        severity="page" if any(one.severity == "page" for one in (breach, *others)) else "ticket",
-        scope=breach.scope,
-        since=since,
+        rule=rule,
+        severity=severity,
+        scope=seen.scope,
+        since=time_of(view.frame.until - seen.window_minutes),
         until=until,
-        observed=breach.observed,
-        usual=breach.usual,
-        unit=breach.unit,
+        observed=exact(seen.observed),
+        usual=exact(seen.usual),
+        unit=unit,
         title=title,
         facts=tuple(facts),
-        contributors=explanation.contributors,
-        shared=explanation.shared,
-        examples=examples,
-        link=_link(breach, explanation.contributors),
+        contributors=contributors,
+        shared=explanation.shared if explanation else (),
+        examples=(),
+        link=link(rule, seen.scope, contributors),
+        kind=kind,
+        waiting=waiting,
+        changes=tuple(changes),
+        episode=episode,
+        window_minutes=seen.window_minutes,
     )
 
 
-def _headline(breach: Breach, slowness: Slowness | None) -> str:
-    scope = breach.scope
-    if breach.unit == "share":
-        calls = f"calls of {scope}" if scope.dimension else "all calls"
-        return (
-            f"{_percent(breach.observed)} of {calls} failed ({breach.affected_calls} of "
-            f"{breach.calls}), usually {_percent(breach.usual)}"
-        )
-    if breach.unit == "usd_per_hour":
-        usual = f"usually {usd_text(breach.usual)}/h" if breach.usual else "usually nothing"
-        return f"Spend of {scope} is {usd_text(breach.observed)}/h, {usual}"
-    times = f"{breach.observed.normalize():f} times the usual"
-    if slowness is None:
-        return f"Calls of {scope} take {times}"
-    return (
-        f"p95 latency of {scope} is {seconds_text(slowness.p95_us)}, usually "
-        f"{seconds_text(slowness.usual_p95_us)}; like for like calls take {times}"
-    )
-
-
-def _extent(breach: Breach) -> list[str]:
-    if breach.unit == "usd_per_hour":
-        excess = (breach.observed - breach.usual) * breach.window_minutes / 60
-        text = (
-            f"In the last {breach.window_minutes} minutes it cost {usd_text(excess)} "
-            "more than usual."
-        )
-        if breach.affected_calls:
-            text += f" {breach.affected_calls} calls without a price come on top."
-        return [text]
-    a_minute = Decimal(breach.affected_calls) / breach.window_minutes
-    kind = "failed" if breach.unit == "share" else "unusually slow"
-    return [f"That is {a_minute:.1f} {kind} calls a minute."]
-
-
-def _cause(breach: Breach, explanation: Explanation) -> list[str]:
-    if not explanation.contributors:
-        kind = dict(explanation.shared).get("error_type")
-        besides = f", nearly all of it error_type={kind}" if kind else ""
-        return [f"No single cause: it is spread over everything{besides}."]
-    kind = {"errors": "failures", "latency": "slow calls", "spend": "dollars"}[breach.rule]
-    lines: list[str] = []
-    for place, one in enumerate(explanation.contributors):
-        all_of_it = " & ".join(f"{name}={value}" for name, value in one.also)
-        besides = f" (nearly all of it {all_of_it})" if all_of_it else ""
-        lead = (
-            f"{_whole_percent(one.share)} of the excess {kind} is"
-            if not place
-            else f"{_whole_percent(one.share)} is"
-        )
-        lines.append(f"{lead} {one}{besides}.")
-    return lines
-
-
-def _link(breach: Breach, contributors: tuple[Contributor, ...]) -> str:
-    pairs = {breach.scope.dimension: breach.scope.value}
+def link(rule: str, scope: Scope, contributors: Sequence[Contributor]) -> str:
+    """Return the address of the calls of the first cause."""
+    pairs = {scope.dimension: scope.value}
     if contributors:
         pairs = dict((*contributors[0].where, *contributors[0].also))
     query = [("range", "last 24 hours")]
     query += [(name, pairs[name]) for name in _FILTERS if name in pairs]
-    if breach.rule == "errors":
+    if rule in {"errors", "rate_limited"}:
         query.append(("show", "failed"))
-    if breach.rule == "spend":
+    if rule in {"spend", "entity_spend", "unit_cost"}:
         query.append(("order", "most expensive first"))
     return f"/calls?{urlencode(query)}"
 
 
-def _percent(share: Decimal) -> str:
+def exact(value: float) -> Decimal:
+    """Return a figure of a test as it is shown: more digits than six say nothing."""
+    return Decimal(str(round(value, 6)))
+
+
+def percent(share: float) -> str:
+    """Return a share as text."""
     return f"{share * 100:.1f} %"
 
 
-def _whole_percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
+def scope_text(where: Pairs, scope: Scope) -> str:
+    """Return what a title is about: the calls of the cause, else those of the scope."""
+    named = " & ".join(f"{name}={value}" for name, value in where if name != "error_kind")
+    return named or ("all calls" if where else str(scope))
+
+
+def _cause(explanation: Explanation, noun: str) -> list[str]:
+    if not explanation.contributors:
+        kind = dict(explanation.shared).get("error_kind")
+        besides = f", nearly all of it error_kind={kind}" if kind else ""
+        return [f"No single cause: it is spread over everything{besides}."]
+    lines: list[str] = []
+    for place, one in enumerate(explanation.contributors):
+        all_of_it = " & ".join(f"{name}={value}" for name, value in one.also)
+        besides = f" (nearly all of it {all_of_it})" if all_of_it else ""
+        lead = f"{one.share * 100:.0f} % of the {noun} is" if not place else f"{one.share:.0%} is"
+        lines.append(f"{lead} {one}{besides}.")
+    return lines

@@ -1,5 +1,6 @@
--- One row per call of a trace, with everything kept of it, in order of start.
--- The trace is found by its index first, so that FINAL reads only the days it lies in.
+-- One row per call of a trace, with everything kept of it, in order of start. A call that a span
+-- inside it describes too is 'superseded' and without a cost. No FINAL, which leaves those out.
+-- The trace is found by its index first, so that only the days it lies in are read.
 -- parameters: trace_id String (32 hex digits)
 WITH
     (SELECT min(started_at) FROM calls WHERE trace_id = unhex({trace_id:String})) AS first_start,
@@ -44,18 +45,24 @@ SELECT
     c.cache_write_tokens AS cache_write_tokens,
     c.output_tokens AS output_tokens,
     c.reasoning_tokens AS reasoning_tokens,
-    c.cost_usd AS cost_usd,
-    c.list_cost_usd AS list_cost_usd,
-    c.unpriced AS unpriced,
-    c.cost_parts_usd AS cost_parts_usd,
-    c.price_status AS price_status,
+    if(c.superseded, NULL, c.cost_usd) AS cost_usd,
+    if(c.superseded, NULL, c.list_cost_usd) AS list_cost_usd,
+    c.unpriced AND NOT c.superseded AS unpriced,
+    if(c.superseded, map(), c.cost_parts_usd) AS cost_parts_usd,
+    if(c.superseded, 'superseded', c.price_status) AS price_status,
     c.price_book AS price_book,
     c.price_path AS price_path,
     c.price_overrides AS price_overrides,
     c.estimate AS estimate,
     c.received_at AS received_at
-FROM calls AS c FINAL
-WHERE c.started_at >= first_start AND c.started_at <= last_start
-    AND c.trace_id = unhex({trace_id:String})
+FROM
+(
+    SELECT *, unpriced, superseded
+    FROM calls
+    WHERE started_at >= first_start AND started_at <= last_start
+        AND trace_id = unhex({trace_id:String})
+    ORDER BY ingest_id DESC
+    LIMIT 1 BY span_id
+) AS c
 ORDER BY c.started_at, c.span_id
 LIMIT 1000

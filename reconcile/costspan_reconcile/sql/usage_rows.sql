@@ -1,5 +1,5 @@
--- One row per source, day, project, key, model, batch, tier, modality and kind of the newest
--- revision of each source and day.
+-- One row per source, day, project, key, model, batch, tier, origin, modality and kind of
+-- the newest revision of each source and day.
 -- parameters: since Date, until Date
 SELECT
     source,
@@ -13,7 +13,8 @@ SELECT
     kind,
     quantity,
     revision,
-    fetch_id
+    fetch_id,
+    api_source
 FROM provider_usage
 WHERE
     day >= {since:Date} AND day < {until:Date}
@@ -25,4 +26,4 @@ WHERE
         ORDER BY fetched_at DESC, revision DESC
         LIMIT 1 BY source, day
     )
-ORDER BY source, day, project, api_key_id, model, batch, service_tier, modality, kind
+ORDER BY source, day, project, api_key_id, model, batch, service_tier, api_source, modality, kind

@@ -20,7 +20,9 @@ FROM
                 ('output_tokens', toString(sumIf(output_tokens, is_kept)), toString(sumIf(output_tokens, NOT is_kept))),
                 ('reasoning_tokens', toString(sumIf(reasoning_tokens, is_kept)), toString(sumIf(reasoning_tokens, NOT is_kept))),
                 ('cost_usd', toString(sumIf(cost_usd, is_kept)), toString(sumIf(cost_usd, NOT is_kept))),
-                ('list_cost_usd', toString(sumIf(list_cost_usd, is_kept)), toString(sumIf(list_cost_usd, NOT is_kept)))
+                ('list_cost_usd', toString(sumIf(list_cost_usd, is_kept)), toString(sumIf(list_cost_usd, NOT is_kept))),
+                ('cost_parts_usd', toString(sumMapIf(cost_parts_usd, is_kept)), toString(sumMapIf(cost_parts_usd, NOT is_kept))),
+                ('part_calls', toString(sumMapIf(part_calls, is_kept)), toString(sumMapIf(part_calls, NOT is_kept)))
             ]) AS figures
         FROM
         (

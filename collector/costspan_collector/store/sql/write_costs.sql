@@ -22,6 +22,8 @@ SELECT
     sum(c.reasoning_tokens) AS reasoning_tokens,
     sum(c.cost_usd) AS cost_usd,
     sum(c.list_cost_usd) AS list_cost_usd,
+    sumMap(c.cost_parts_usd) AS cost_parts_usd,
+    sumMap(c.part_calls) AS part_calls,
     {version:UInt64} AS version,
     sum(c.calls) = 0 AS is_deleted
 FROM
@@ -38,7 +40,7 @@ FROM
         feature,
         model,
         response_tier,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, map(), map()
     FROM cost_hourly FINAL
     WHERE hour IN {hours:Array(DateTime('UTC'))}
 ) AS c
