@@ -38,6 +38,7 @@ def _collector(args: argparse.Namespace) -> int:
     from costspan_collector.listening import listen, running
     from costspan_collector.pipeline import Pipeline
     from costspan_collector.receiver import routes
+    from costspan_collector.reports import reporting
     from costspan_collector.settings import (
         Audit,
         ClickHouse,
@@ -65,6 +66,9 @@ def _collector(args: argparse.Namespace) -> int:
         stack.callback(store.close)
         pipeline = Pipeline(store, receiver)
         stack.callback(pipeline.close)
+        told = store.another()
+        stack.callback(told.close)
+        stack.enter_context(reporting(told, pipeline))
         app = Starlette(routes=[*routes(pipeline, receiver, book=book)])
         url = stack.enter_context(running(app, listener))
         grpc = stack.enter_context(running_grpc(pipeline, receiver, book=book))

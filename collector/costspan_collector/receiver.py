@@ -17,7 +17,9 @@ from costspan.pricing import Book, default_book
 from costspan_collector import otlp
 from costspan_collector.intake import ENCODINGS, RETRY_SECONDS, Answer, Intake, Kind, response
 from costspan_collector.pipeline import Pipeline
+from costspan_collector.reports import figures
 from costspan_collector.settings import Receiver
+from costspan_collector.telemetry import render
 
 _BODIES_HELD = 8
 """Times the largest body: what requests being read may hold together."""
@@ -132,12 +134,4 @@ def _healthz(pipeline: Pipeline, request: Request) -> Response:
 
 def _metrics(pipeline: Pipeline, request: Request) -> Response:
     del request
-    backlog = pipeline.backlog
-    text = pipeline.counters.render(
-        costspan_queue_spans=pipeline.waiting,
-        costspan_spool_segments=backlog.segments,
-        costspan_spool_bytes=backlog.bytes,
-        costspan_spool_oldest_seconds=backlog.oldest_seconds,
-        costspan_spool_quarantined=backlog.quarantined,
-    )
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(render(figures(pipeline)), media_type="text/plain; version=0.0.4")

@@ -2,6 +2,8 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 _METRICS: dict[str, tuple[str, str]] = {
     "costspan_requests_total": ("counter", "Requests to the receiver, by the status they got."),
@@ -38,11 +40,32 @@ _METRICS: dict[str, tuple[str, str]] = {
     "costspan_spool_bytes": ("gauge", "Their bytes."),
     "costspan_spool_oldest_seconds": ("gauge", "The age of the oldest."),
     "costspan_spool_quarantined": ("gauge", "Files in quarantine; they wait for a person."),
+    "costspan_spans_duplicate": (
+        "gauge",
+        "Of the spans accepted within a day, those delivered again; counted each hour.",
+    ),
+    "costspan_spans_dropped_by_apps": (
+        "gauge",
+        "Spans that apps gave up within a day, by their own count; read each hour.",
+    ),
+    "costspan_reports_lost_total": (
+        "counter",
+        "Minutes whose figures are not in collector_metrics: the store did not take them.",
+    ),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number, as it stands."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 class Counters:
-    """Numbers that only grow, each by name and labels. Safe to share between threads."""
+    """Numbers by name and labels. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,12 +73,14 @@ class Counters:
 
     def add(self, name: str, amount: float = 1, /, **labels: str) -> None:
         """Add `amount`, if any, to the counter of that name and those labels."""
-        if name not in _METRICS:
-            msg = f"{name} is not declared"
-            raise KeyError(msg)
         if amount:
             with self._lock:
-                self._values[name, tuple(sorted(labels.items()))] += amount
+                self._values[_declared(name), tuple(sorted(labels.items()))] += amount
+
+    def set(self, name: str, value: float) -> None:
+        """Put a gauge where it stands now."""
+        with self._lock:
+            self._values[_declared(name), ()] = value
 
     def total(self, name: str, /, **labels: str) -> float:
         """Return the sum over all counters of that name that carry those labels."""
@@ -67,23 +92,34 @@ class Counters:
                 if found == name and wanted <= set(has)
             )
 
-    def render(self, **gauges: float) -> str:
-        """Return everything, and the `gauges` of this moment, as Prometheus reads it."""
+    def figures(self) -> list[Figure]:
+        """Return all of them."""
         with self._lock:
-            values = dict(self._values)
-        for name, value in gauges.items():
-            values[name, ()] = value
-        lines: list[str] = []
-        for name, (kind, explained) in _METRICS.items():
-            lines += [f"# HELP {name} {explained}", f"# TYPE {name} {kind}"]
-            for (found, labels), value in sorted(values.items()):
-                if found == name:
-                    lines.append(f"{name}{_labels(labels)} {value:.12g}")
-        return "\n".join(lines) + "\n"
+            values = sorted(self._values.items())
+        return [Figure(name, value, dict(labels)) for (name, labels), value in values]
 
 
-def _labels(labels: tuple[tuple[str, str], ...]) -> str:
-    quoted = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
+def render(figures: Iterable[Figure]) -> str:
+    """Return figures as Prometheus reads them."""
+    by_name: defaultdict[str, list[Figure]] = defaultdict(list)
+    for figure in figures:
+        by_name[figure.name].append(figure)
+    lines: list[str] = []
+    for name, (kind, explained) in _METRICS.items():
+        lines += [f"# HELP {name} {explained}", f"# TYPE {name} {kind}"]
+        lines += [f"{name}{_labels(each.labels)} {each.value:.12g}" for each in by_name[name]]
+    return "\n".join(lines) + "\n"
+
+
+def _declared(name: str) -> str:
+    if name not in _METRICS:
+        msg = f"{name} is not declared"
+        raise KeyError(msg)
+    return name
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    quoted = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
     return f"{{{quoted}}}" if quoted else ""
 
 

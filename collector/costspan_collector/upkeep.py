@@ -1,6 +1,7 @@
 """Scheduled work on the store: rollups brought up to date, proven each night, old days let go."""
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler.schedulers.base import BaseScheduler
@@ -11,8 +12,10 @@ from costspan_collector.settings import Upkeep
 from costspan_collector.store import Store
 from costspan_collector.store.retention import Keep, let_go, outdated
 from costspan_collector.store.rollups import rebuild, refresh, verify
+from costspan_collector.store.sql import load_sql
+from costspan_collector.telemetry import Counters
 
-ROLLUPS, VERIFY, RETENTION = "rollups", "verify", "retention"
+ROLLUPS, VERIFY, RETENTION, BALANCE = "rollups", "verify", "retention", "balance"
 _NAMED = 3
 
 
@@ -36,6 +39,31 @@ def proven(store: Store) -> str:
     return str(proof)
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What became of the spans of a stretch of receipt."""
+
+    received: int
+    refused: int
+    duplicates: int
+    dropped_by_apps: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.received} spans received in a day, {self.refused} refused, "
+            f"{self.duplicates} delivered again; apps dropped {self.dropped_by_apps}"
+        )
+
+
+def balanced(store: Store, counters: Counters, now: datetime) -> str:
+    """Count what was delivered again, and what never came, within a day."""
+    sql = load_sql("costspan_collector.store", "balance")
+    (found,) = store.select(sql, Balance, since=now - timedelta(days=1))
+    counters.set("costspan_spans_duplicate", found.duplicates)
+    counters.set("costspan_spans_dropped_by_apps", found.dropped_by_apps)
+    return str(found)
+
+
 def let_go_of_old(store: Store, keep: Keep, now: datetime) -> str:
     """Let go of what is older than it is kept."""
     found = outdated(store, keep, now.date())
@@ -43,7 +71,7 @@ def let_go_of_old(store: Store, keep: Keep, now: datetime) -> str:
     return str(found)
 
 
-def add_jobs(scheduler: BaseScheduler, store: Store, settings: Upkeep) -> None:
+def add_jobs(scheduler: BaseScheduler, store: Store, settings: Upkeep, counters: Counters) -> None:
     """Have the scheduler look after the store.
 
     Raises:
@@ -67,6 +95,14 @@ def add_jobs(scheduler: BaseScheduler, store: Store, settings: Upkeep) -> None:
         hour=2,
         minute=20,
         id=VERIFY,
+        **once,
+    )
+    scheduler.add_job(
+        run_job,
+        "cron",
+        args=[store, BALANCE, lambda: balanced(store, counters, datetime.now(UTC))],
+        minute=40,
+        id=BALANCE,
         **once,
     )
     if keep != Keep():

@@ -16,6 +16,7 @@ from costspan_collector.grpc_receiver import running_grpc
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
+from costspan_collector.reports import reporting
 from costspan_collector.settings import (
     Audit,
     ClickHouse,
@@ -30,6 +31,7 @@ from costspan_collector.store.door import open_door
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
+from costspan_reconcile.allocate.settings import Allocation
 from costspan_reconcile.settings import Reconcile
 
 _log = logging.getLogger("costspan.serve")
@@ -44,6 +46,7 @@ class Settings:
     upkeep: Upkeep = field(default_factory=lambda: read_settings(Upkeep))
     pricing: Pricing = field(default_factory=lambda: read_settings(Pricing))
     reconcile: Reconcile = field(default_factory=lambda: read_settings(Reconcile))
+    allocation: Allocation = field(default_factory=lambda: read_settings(Allocation))
     alerts: Alerts = field(default_factory=lambda: read_settings(Alerts))
 
 
@@ -61,14 +64,14 @@ def serving(settings: Settings) -> Generator[Serving]:
     """Serve until the block ends; then stop intake, write what was accepted, and let go.
 
     Raises:
-        Rejected: the port or the engine's directory is taken, or the file of negotiated prices is
-            wrong; the message names it. A server that does not answer is waited for, beside.
+        Rejected: the port or the engine's directory is taken, or the file of negotiated prices or
+            of allocation rules is wrong; the message names it. A server that does not answer is waited for, beside.
     """
     for line in unknown_variables(
-        os.environ, (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Alerts)
+        os.environ, (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Allocation, Alerts)
     ):
         _log.warning(line)
-    book = settings.pricing.book()
+    book, policy = settings.pricing.book(), settings.allocation.read()
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.receiver))
         store = attach(settings.clickhouse.url, migrate)
@@ -81,10 +84,11 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.callback(pipeline.close)
         url = stack.enter_context(running(_app(settings, pipeline, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
+        stack.enter_context(reporting(kept_up, pipeline))
         stack.enter_context(open_door(store, settings.upkeep))
         scheduler = BackgroundScheduler(timezone="UTC")
-        upkeep.add_jobs(scheduler, kept_up, settings.upkeep)
-        schedule.add_jobs(scheduler, store, settings.reconcile, book)
+        upkeep.add_jobs(scheduler, kept_up, settings.upkeep, pipeline.counters)
+        schedule.add_jobs(scheduler, store, settings.reconcile, book, policy)
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
             alerts = alerts.model_copy(update={"dashboard_url": url})

@@ -119,7 +119,9 @@ def match(
     `keyed` says whether the bill was grouped by key; `counts_all` that the provider's count of the
     day is there, so that what is not in it was not used.
     """
-    lines = _relabelled(_paired(_added_up(billed, _sum_of_bill), _added_up(estimated, _sum_of_spans)))
+    lines = _relabelled(
+        _paired(_added_up(billed, _sum_of_bill), _added_up(estimated, _sum_of_spans))
+    )
     lines = _with_usage(lines, counted, keyed=keyed, counts_all=counts_all)
     return sorted(lines, key=lambda line: (line.project, line.api_key_id, line.line_item))
 
@@ -227,7 +229,11 @@ def _relabelled(lines: list[Line]) -> list[Line]:
     for line in lines:
         if line.item.form is Form.TOKENS and not line.item.surface and line.project:
             groups[line.project, line.keys, line.item.product.family].append(line)
-    found = [line for line in lines if line.item.form is not Form.TOKENS or line.item.surface or not line.project]
+    found = [
+        line
+        for line in lines
+        if line.item.form is not Form.TOKENS or line.item.surface or not line.project
+    ]
     for group in groups.values():
         billed = [line for line in group if line.bill]
         one_sided = [line for line in group if line.level == "M6"]
@@ -244,13 +250,23 @@ def _relabelled(lines: list[Line]) -> list[Line]:
 
 def _same_names(group: Sequence[Line]) -> bool:
     """Return whether no snapshot has to be guessed: each side names one model."""
-    names = ({line.item.name for line in group if line.bill}, {line.item.name for line in group if line.spans})
+    names = (
+        {line.item.name for line in group if line.bill},
+        {line.item.name for line in group if line.spans},
+    )
     return all(len(side) <= 1 for side in names)
 
 
 def _moved(group: Sequence[Line]) -> list[Line]:
     """Return `group` with the spans that are too many moved to lines that have too few."""
-    lines = sorted(group, key=lambda line: (line.item.tier != "standard", line.item.context != "short", line.line_item))
+    lines = sorted(
+        group,
+        key=lambda line: (
+            line.item.tier != "standard",
+            line.item.context != "short",
+            line.line_item,
+        ),
+    )
     wanted = [line.bill.quantity if line.bill else _NOTHING for line in lines]
     if any(quantity is None for quantity in wanted) or any(
         line.spans and line.spans.quantity is None for line in lines
@@ -368,7 +384,9 @@ class _Usage:
 
     def knows(self, line: Line) -> bool:
         """Return whether anything of the family of a line was counted."""
-        return any((line.project, key, line.item.product.family) in self._families for key in line.keys)
+        return any(
+            (line.project, key, line.item.product.family) in self._families for key in line.keys
+        )
 
 
 _ANY_KEY = "*"
@@ -381,7 +399,11 @@ def _with_usage(
     groups: defaultdict[tuple[str, tuple[str, ...], LineItem], list[Line]] = defaultdict(list)
     found: list[Line] = []
     for line in lines:
-        if line.item.form is Form.UNCLASSIFIED or line.item.surface or not (line.bill or line.api_key_id):
+        if (
+            line.item.form is Form.UNCLASSIFIED
+            or line.item.surface
+            or not (line.bill or line.api_key_id)
+        ):
             found.append(line)
         else:
             groups[line.project, line.keys, line.item.product].append(line)
@@ -397,7 +419,9 @@ def _with_usage(
             if tiers is None and not line.bill and counts_all and not usage.knows(line):
                 tiers = {}  # it was counted, and there was none
             agents = count.by_agents if count and len(group) == 1 else 0
-            found.append(line if tiers is None else replace(line, usage=tiers, agents_quantity=agents))
+            found.append(
+                line if tiers is None else replace(line, usage=tiers, agents_quantity=agents)
+            )
     return found
 
 
@@ -431,9 +455,7 @@ def _share(
     return {line.item.tier: (line.bill.quantity if line.bill else None) or 0}
 
 
-def _added_up(
-    rows: Iterable[_Side], total: Callable[[Sequence[_Side]], _Side]
-) -> list[_Side]:
+def _added_up(rows: Iterable[_Side], total: Callable[[Sequence[_Side]], _Side]) -> list[_Side]:
     """Return `rows` with those of one project, key and product added up, in a fixed order."""
     found: defaultdict[tuple[str, str, LineItem], list[_Side]] = defaultdict(list)
     for row in rows:

@@ -36,6 +36,7 @@ from costspan_reconcile.facts import (
     read_facts,
     traffic,
 )
+from costspan_reconcile.free_tokens import free_by_pool, is_whole_pool
 from costspan_reconcile.line_items import GRAMMAR
 from costspan_reconcile.match import Estimated, Line, match
 from costspan_reconcile.price_truth import (
@@ -85,7 +86,9 @@ def reconcile_days(
     were dropped.
     """
     facts = read_facts(store, since, until)
-    run = _Run(uuid4(), now, facts, Prices(book or default_book()), tolerances or read_settings(Tolerances))
+    run = _Run(
+        uuid4(), now, facts, Prices(book or default_book()), tolerances or read_settings(Tolerances)
+    )
     before = {
         row.day: row.inputs_sha256
         for row in store.select(
@@ -138,6 +141,17 @@ class _Day:
         return [(line, parts(line, facts.day, self._prices)) for line in lines]
 
     @cached_property
+    def pools(self) -> frozenset[str]:
+        """The pools of free tokens that the bill shows to be used up."""
+        rows = (
+            (line.item, Fraction(quantity), line.billed, price)
+            for line, _ in self.lines
+            if (quantity := _most(line)) and (price := self._prices.of(line.item, self.facts.day))
+        )
+        found = free_by_pool(rows)
+        return frozenset(pool for pool, tokens in found.items() if is_whole_pool(tokens))
+
+    @cached_property
     def coverage(self) -> Mapping[Place, Fraction]:
         """What calls at midnight may have moved to this day or away; nothing while it is open."""
         if self.facts.state is DayState.OPEN:
@@ -172,7 +186,13 @@ class _Run:
         facts, keys = today.facts, self._facts.keys
         inputs = (
             (self._prices.book.version, GRAMMAR, self._tolerances.model_dump_json()),
-            (facts.state, facts.settled, facts.blocked, facts.reason, facts.day in self._facts.dropped),
+            (
+                facts.state,
+                facts.settled,
+                facts.blocked,
+                facts.reason,
+                facts.day in self._facts.dropped,
+            ),
             today.sha256,
             [
                 day.sha256
@@ -216,9 +236,7 @@ class _Run:
         facts, good = today.facts, today.facts.good
         verdict = Verdict.BLOCKED
         if not blocked:
-            verdict = day_verdict(
-                facts.state, lines, self._tolerances, awaited=facts.is_awaited
-            )
+            verdict = day_verdict(facts.state, lines, self._tolerances, awaited=facts.is_awaited)
         return ReconRun(
             run_id=self._run_id,
             day=facts.day,
@@ -233,7 +251,9 @@ class _Run:
             costs_fetch_id=good.fetch_id if good else None,
             costs_revision=good.revision if good else 0,
             usage_fetch_ids=tuple(reading.fetch_id for reading in facts.usage),
-            billed_usd=kept(_sum(Fraction(line.amount_usd) for line in facts.bill)) if good else None,
+            billed_usd=kept(_sum(Fraction(line.amount_usd) for line in facts.bill))
+            if good
+            else None,
             estimated_usd=kept(_sum(spans.usd for spans in today.spans if spans.usd)),
             calls=sum(kind.calls for kind in facts.kinds),
             unpriced_calls=sum(kind.unpriced_calls for kind in facts.kinds),
@@ -254,6 +274,7 @@ class _Run:
             neighbours=_neighbours(today, (yesterday, tomorrow)),
             discounts=found_discounts,
             changes=found_changes,
+            pools=today.pools,
             tolerances=self._tolerances,
         )
         if any(usd < 0 for usd in today.coverage.values()):
@@ -268,6 +289,12 @@ class _Run:
             found = (change for change in changes(past) if change.since <= day)
             self._truth = day, discounts(near), tuple(found)
         return self._truth[1], self._truth[2]
+
+
+def _most(line: Line) -> Fraction | int:
+    """Return the tokens that were used: as counted, or as billed where that is more."""
+    billed_quantity = line.bill.quantity if line.bill else None
+    return max(billed_quantity or 0, line.usage_quantity or 0)
 
 
 def _neighbours(today: _Day, others: Sequence[_Day]) -> dict[Place, tuple[Fraction, ...]]:

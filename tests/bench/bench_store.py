@@ -15,7 +15,7 @@ from statistics import median
 import pytest
 
 from costspan_collector.store import Store, connect, load_sql, migrate
-from costspan_collector.store.rollups import refresh, verify
+from costspan_collector.store.rollups import rebuild, refresh, supersede, verify
 from costspan_dashboards import queries
 from costspan_dashboards.filters import Filters, TimeRange
 
@@ -101,6 +101,12 @@ FROM calls FINAL
 WHERE started_at >= {since:DateTime64(6, 'UTC')} AND started_at < {until:DateTime64(6, 'UTC')}
 GROUP BY slot ORDER BY slot
 """
+OVERVIEW_RAW = """
+SELECT count(), countIf(c.status = 'error'), sum(ifNull(c.cost_usd, 0)), countIf(c.unpriced),
+    quantileExactIfOrNull(0.95)(c.duration_us, c.status = 'ok')
+FROM calls AS c FINAL
+WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')}
+"""
 TRACE_RAW = "SELECT * FROM calls WHERE hex(trace_id) = upper({trace_id:String})"
 ERRORS_RAW = "SELECT * FROM calls FINAL WHERE status = 'error' ORDER BY started_at DESC LIMIT 100"
 WEIGHT = """
@@ -158,6 +164,9 @@ def ask(store: Store) -> list[Asked]:
     spend = load_sql("costspan_dashboards", "spend_by_dimension")
     trace = load_sql("costspan_dashboards", "trace_calls")
     errors = Filters(TimeRange(SINCE, UNTIL))
+    overview = load_sql("costspan_dashboards", "overview")
+    parts = load_sql("costspan_dashboards", "spend_by_part")
+    by_part = {**page, "measure": "usd", "step_seconds": 86_400}
     by_model = {**page, "by": "model", "largest": ["gpt-5.4"], "step_seconds": 86_400}
 
     def asked(
@@ -182,6 +191,24 @@ def ask(store: Store) -> list[Asked]:
             100,
             run(spend, **by_model, by_hour=True),
             run(spend, **by_model, by_hour=False),
+        ),
+        asked(
+            "the spend page by part of the cost, 30 days",
+            100,
+            run(parts, **by_part, by_hour=True),
+            run(parts, **by_part, by_hour=False),
+        ),
+        asked(
+            "the figures above every page, 30 days",
+            100,
+            run(overview, **page, by_slot=True),
+            run(OVERVIEW_RAW, **month),
+        ),
+        asked(
+            "a look for calls that two instrumentations saw, one hour",
+            100,
+            lambda: supersede(store, [UNTIL - timedelta(hours=1)]),
+            lambda: rebuild(store, [UNTIL - timedelta(hours=1)]),
         ),
         asked("p95 latency by 5 minutes, 24 h", 100, run(LATENCY, **day), run(LATENCY_RAW, **day)),
         asked(

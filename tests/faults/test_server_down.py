@@ -26,10 +26,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from costspan.errors import Rejected
 from costspan_collector.listening import listen, running
 from costspan_collector.normalise import normalise
 from costspan_collector.settings import Receiver
-from costspan_collector.store import Store, connect
+from costspan_collector.store import Store, connect, migrate
 from costspan_collector.store.rollups import Proof, refresh, verify
 
 INSERT = re.compile(rb"\s*(INSERT INTO .*?) FORMAT Native\s*", re.DOTALL)
@@ -45,12 +46,17 @@ class Server:
     answers: str = "yes"
     """`yes`; `no` for 503; `lost` where the insert is made and its answer never comes."""
     inserts: int = 0
+    asked: list[tuple[str, dict[str, str]]] = field(
+        default_factory=list[tuple[str, dict[str, str]]]
+    )
+    """Statements, and the settings they came with."""
     refused: threading.Event = field(default_factory=threading.Event)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def answer(self, request: Request) -> Response:
         body = await request.body()
         asked = dict(request.query_params)
+        self.asked.append((body.decode(errors="replace"), asked))
         if self.answers == "no":
             self.refused.set()
             return PlainTextResponse("the server is being restarted", 503)
@@ -221,6 +227,19 @@ def test_a_collector_that_starts_before_its_server_takes_spans_and_stores_them_l
         until(lambda: httpx2.get(health).json()["status"] == "ok")
         until(lambda: not httpx2.get(health).json()["spool"]["bytes"])
     assert empty.select(SUMS, Sums) == [Sums(3, Decimal("0.00063"))]
+
+
+def test_a_server_of_a_cluster_is_asked_for_tables_on_all_of_them(
+    server: Server, written: Store
+) -> None:
+    cluster = connect(f"{written.url}?cluster=main")
+    with pytest.raises(Rejected, match="ON CLUSTER|cluster"):  # the stand-in is none
+        migrate(cluster)
+    statement, settings = server.asked[-1]
+    assert "CREATE TABLE IF NOT EXISTS schema_migrations ON CLUSTER 'main'" in statement
+    assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}'" in statement
+    assert (settings["insert_quorum"], settings["select_sequential_consistency"]) == ("auto", "1")
+    cluster.close()
 
 
 def test_the_rollups_of_a_server_are_made_and_proven_over_http(written: Store, wire: Any) -> None:

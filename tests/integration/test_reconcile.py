@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 from pydantic import SecretStr
 
 from costspan.errors import Rejected
+from costspan.pricing import default_book
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import ledger, queries
 from costspan_reconcile.chain import FetchedPage, record_sha256
-from costspan_reconcile.schedule import reconcile_now
+from costspan_reconcile.price_truth import price_truth
+from costspan_reconcile.reconcile import reconcile_days
+from costspan_reconcile.schedule import fetch_now, reconcile_now
 from costspan_reconcile.settings import Reconcile
 
 TODAY = date(2026, 11, 20)
@@ -152,7 +156,7 @@ def test_a_key_that_spans_carry_within_the_week_is_not_called_uninstrumented(
 
     reconcile_now(store, settings, NOW)
 
-    assert classes(store) == {"MISSING_SPANS": Decimal("0.15")}
+    assert classes(store) == {"RETRIES_OR_MISSING_SPANS": Decimal("0.15")}
 
 
 def test_the_three_parts_of_a_difference_are_told_apart_exactly(
@@ -164,7 +168,13 @@ def test_the_three_parts_of_a_difference_are_told_apart_exactly(
     provider.charge(
         DAY, item, "0.50", api_key_id="key_1", quantity="1100000.0", quantity_unit="tokens"
     )
-    provider.count(DAY, "gpt-4o-mini-2024-07-18", api_key_id="key_1", input_tokens=MILLION)
+    provider.count(
+        DAY,
+        "gpt-4o-mini-2024-07-18",
+        api_key_id="key_1",
+        input_tokens=MILLION,
+        num_model_requests=2,
+    )
     add_call(parts={"input": "0.135"}, input_tokens=900_000)
 
     reconcile_now(store, settings, NOW)
@@ -178,9 +188,9 @@ def test_the_three_parts_of_a_difference_are_told_apart_exactly(
     )
     assert row.unit_price_usd == Decimal("0.00000015")
     assert classes(store) == {
-        "MISSING_SPANS": Decimal("0.015"),
-        "METERING": Decimal("0.015"),
-        "RATE": Decimal("0.335"),
+        "RETRIES_OR_MISSING_SPANS": Decimal("0.015"),
+        "LAG": Decimal("0.015"),
+        "RATE_UNKNOWN": Decimal("0.335"),
     }
     assert row.verdict == "REVIEW"
 
@@ -198,7 +208,8 @@ def test_services_surfaces_and_strange_lines_keep_their_dollars_in_their_own_cla
     reconcile_now(store, settings, NOW)
 
     assert classes(store) == {
-        "SERVICE_FEE": Decimal("0.01032195744715549047"),  # storage, and 0.05 - 0.04
+        "STORAGE": Decimal("0.00032195744715549047"),
+        "TOOL_FEE": Decimal("0.01"),  # 0.05 - 0.04
         "PLATFORM_SURFACE": Decimal("0.028607"),
         "UNCLASSIFIED": Decimal("12.5"),
     }
@@ -326,7 +337,7 @@ def test_a_hint_that_two_keys_share_stays_unknown_and_accuses_no_key(
     rows = lines(store)
     assert rows["key_1", "gpt-4o-mini-2024-07-18, input"].match_level == "M3"
     assert "aaaa" in rows["key_2", "gpt-4o-mini-2024-07-18, output"].explanation
-    assert classes(store) == {"MISSING_SPANS": Decimal("0.9")}  # 0.30 and 0.60
+    assert classes(store) == {"RETRIES_OR_MISSING_SPANS": Decimal("0.9")}  # 0.30 and 0.60
 
 
 def test_equal_bytes_make_no_revision_and_no_new_result(
@@ -374,8 +385,110 @@ def test_a_day_is_final_when_it_has_stopped_changing(
     provider.bill[DAY][0]["amount"] = "12.4"
     reconcile_now(store, settings, NOW + timedelta(days=3))
     assert [r.day_state for r in queries.recon_days(store, DAY, TODAY) if r.day == DAY] == [
-        "PROVISIONAL"
+        "RESTATED"
     ]
+
+
+def test_the_days_of_a_locked_month_are_left_as_they_are(
+    store: Store, provider: Any, settings: Reconcile, add_call: AddCall
+) -> None:
+    provider.charge(DAY, "gpt-4o-mini-2024-07-18, input", "0.15", quantity=MILLION)
+    add_call(parts={"input": "0.15"}, input_tokens=MILLION)
+    reconcile_now(store, settings, NOW)
+    before = lines(store)
+    store.command(
+        "INSERT INTO periods (month, state, at, days) SELECT {month:Date}, 'LOCKED', now(), "
+        "groupArray((day, run_id, assumeNotNull(costs_fetch_id), '')) FROM recon_runs",
+        month=DAY.replace(day=1),
+    )
+    provider.bill[DAY][0]["amount"] = "0.14"
+    add_call(parts={"input": "0.15"}, input_tokens=MILLION)
+
+    summary = reconcile_days(store, DAY, TODAY, NOW + timedelta(hours=1))
+
+    assert summary.changed == 0
+    assert lines(store) == before
+
+
+def test_a_day_whose_calls_were_dropped_is_not_compared(
+    store: Store, provider: Any, settings: Reconcile, add_call: AddCall
+) -> None:
+    compared, late = DAY, DAY - timedelta(days=1)
+    for day in (compared, late):
+        provider.charge(day, "gpt-4o-mini-2024-07-18, input", "0.15", quantity=MILLION)
+    add_call(parts={"input": "0.15"}, input_tokens=MILLION)
+    fetch_now(store, settings, NOW, days=7)
+    reconcile_days(store, compared, TODAY, NOW)
+    before = lines(store)
+    for day in (compared, late):
+        store.command("INSERT INTO dropped_days VALUES ({day:Date}, now())", day=day)
+    store.command("TRUNCATE TABLE calls")
+
+    reconcile_days(store, late, TODAY, NOW + timedelta(hours=1))
+
+    assert lines(store) == before, "what was compared before stays"
+    days = {row.day: row for row in queries.recon_days(store, late, TODAY)}
+    assert (days[compared].verdict, days[late].verdict) == ("MATCHED", "BLOCKED")
+    assert "dropped by retention" in days[late].reason
+
+
+def test_calls_at_midnight_cancel_out_over_two_days(
+    store: Store, provider: Any, settings: Reconcile, add_call: AddCall
+) -> None:
+    """The provider counts them when they begin, here they count when they end."""
+    item, before = "gpt-4o-mini-2024-07-18, input", DAY - timedelta(days=1)
+    provider.keys = {"proj_a": [("key_1", "checkout", "aaaa")]}
+    for day, usd in ((before, "0.45"), (DAY, "0.15")):
+        provider.charge(day, item, usd, api_key_id="key_1", quantity=int(Decimal(usd) / 15 * 10**8))
+        add_call(day, parts={"input": "0.15"}, input_tokens=MILLION)
+    midnight = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+    add_call(
+        parts={"input": "0.30"},
+        input_tokens=2 * MILLION,
+        started_at=midnight - timedelta(seconds=5),
+        duration_us=9_000_000,
+    )
+
+    # One day at a time gives the same as both at once.
+    fetch_now(store, settings, NOW, days=7)
+    reconcile_days(store, DAY, TODAY, NOW)
+    reconcile_days(store, before, DAY, NOW)
+
+    found = {row.day: row for row in queries.recon_classes(store, before, TODAY) if row.amount_usd}
+    assert {day: (row.cause, row.amount_usd) for day, row in found.items()} == {
+        before: ("CUTOFF", Decimal("0.3")),
+        DAY: ("CUTOFF", Decimal("-0.3")),
+    }
+    assert reconcile_days(store, before, TODAY, NOW).changed == 0
+
+
+def test_the_bill_shows_a_changed_price_a_discount_and_free_tokens(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    """gpt-4o-mini is 0.15 USD a million, then 0.12 from the 16th; four others are at 88 percent."""
+    changed = date(2026, 11, 16)
+    for day in (TODAY - timedelta(days=back) for back in range(1, 7)):
+        usd = "0.15" if day < changed else "0.12"
+        provider.charge(day, "gpt-4o-mini-2024-07-18, input", usd, quantity=MILLION)
+        for model, listed in (("gpt-4o", "2.5"), ("gpt-5.4", "2.5"), ("gpt-5-mini", "0.25")):
+            paid = str(Decimal(listed) * Decimal("0.88"))
+            provider.charge(day, f"{model}, input", paid, quantity=MILLION)
+        provider.charge(day, "flex | gpt-5-mini, output", "1", quantity=MILLION)
+    provider.charge(DAY, "o1, output", "0E-6176", quantity=250_000)
+    provider.charge(DAY, "Vector storage", "1")
+    fetch_now(store, settings, NOW, days=8)
+
+    truth = price_truth(store, date(2026, 11, 1), TODAY, default_book())
+
+    (discount,) = truth.discounts
+    assert (discount.models, discount.off) == (("gpt-4o", "gpt-5-mini", "gpt-5.4"), "12 %")
+    (change,) = truth.changes
+    assert (change.line_item, change.since) == ("gpt-4o-mini-2024-07-18, input", changed)
+    assert (change.before_usd, change.after_usd) == (Fraction("0.15e-6"), Fraction("0.12e-6"))
+    (free,) = truth.free
+    assert (free.day, free.pool, free.tokens, free.is_whole_pool) == (DAY, "large", 250_000, True)
+    flex = [one for one in truth.prices if one.line_item.startswith("flex")]
+    assert {one.ratio for one in flex} == {1}
 
 
 def test_every_page_is_in_a_chain_that_shows_a_change(
@@ -386,7 +499,8 @@ def test_every_page_is_in_a_chain_that_shows_a_change(
         reconcile_now(store, settings, NOW + timedelta(minutes=minute))
 
     pages = store.select("SELECT * FROM billing_fetches ORDER BY sequence", FetchedPage)
-    assert [page.sequence for page in pages] == list(range(1, 9))  # costs twice and two usages
+    assert [page.sequence for page in pages] == list(range(1, len(pages) + 1))
+    assert len(pages) > 2 * 12  # costs twice and eleven usages, each time
     assert '"value": "0E-6176"' in pages[0].body
     previous = ""
     for page in pages:
@@ -458,15 +572,22 @@ def test_the_real_fine_tuned_lines_match_the_tokens_of_their_day(
         measures = {name: row[name] for name in ("input_tokens", "output_tokens")}
         day = date.fromisoformat(row["day"])
         provider.count(day, row["model"], project_id=row["project"], **measures)
-    tuned = next(r for r in real["grouped_usage_from_17_31_39"] if r["model"].startswith("ft:"))
-    add_call(
-        date(2025, 1, 11),
-        project="P1",
-        response_model=tuned["model"],
-        input_tokens=tuned["input_tokens"],
-        output_tokens=tuned["output_tokens"],
-        parts={"input": "0.127440", "output": "0.003090"},
-    )
+        input_usd, output_usd = LIST_2025[row["model"].partition(":distillation")[0]]
+        add_call(
+            day,
+            project="P1",
+            response_model=row["model"],
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            parts={
+                "input": str(row["input_tokens"] * Decimal(input_usd) / MILLION),
+                "output": str(row["output_tokens"] * Decimal(output_usd) / MILLION),
+            },
+        )
+    for entry in real["days"]:  # the other days are published as one amount each
+        if entry["day"] not in {"2025-01-11", "2025-01-12"}:
+            day = date.fromisoformat(entry["day"])
+            provider.charge(day, "", entry["amount_value"], project_id=None)
     settings = Reconcile(
         admin_key=SecretStr(provider.ADMIN_KEY), base_url=provider.url, lookback_days=31
     )
@@ -474,23 +595,36 @@ def test_the_real_fine_tuned_lines_match_the_tokens_of_their_day(
     reconcile_now(store, settings, datetime(2025, 2, 10, 6, tzinfo=UTC))
 
     rows = queries.recon_lines(store, date(2025, 1, 1), date(2025, 2, 12))
-    found = {
-        row.line_item: (row.verdict, row.cause, row.billed_usd - (row.estimated_usd or 0))
-        for row in rows
-        if row.project == "P1" and row.billed_usd
+    exact = {row.line_item: row.billed_usd - (row.estimated_usd or 0) for row in rows}
+    assert {name: exact[name] for name in exact if name.startswith("ft-")} == {
+        "ft-gpt-4o-2024-08-06, input": 0,
+        "ft-gpt-4o-2024-08-06, output": 0,
     }
-    assert found == {
-        "ft-gpt-4o-2024-08-06, input": ("MATCHED", "MATCHED", 0),
-        "ft-gpt-4o-2024-08-06, output": ("MATCHED", "MATCHED", 0),
+    assert {(row.line_item, row.verdict, row.cause) for row in rows if row.line_item} == {
+        ("ft-gpt-4o-2024-08-06, input", "MATCHED", "MATCHED"),
+        ("ft-gpt-4o-2024-08-06, output", "MATCHED", "MATCHED"),
+        *(
+            (f"{model}, {kind}", "EXPLAINED", "FREE_TOKENS")  # 107,217 tokens without a line
+            for model in ("gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "o1-mini-2024-09-12")
+            for kind in ("input", "output")
+        ),
+        ("assistants api | file search", "EXPLAINED", "STORAGE"),
+        ("evals | gpt-4o-mini-2024-07-18, input", "EXPLAINED", "PLATFORM_SURFACE"),
     }
-    assert classes_of(rows) == {
-        "assistants api | file search": "SERVICE_FEE",
-        "evals | gpt-4o-mini-2024-07-18, input": "PLATFORM_SURFACE",
-    }
+    left_open = [row for row in rows if not row.line_item]
+    assert len(left_open) == 29
+    assert {(row.verdict, row.cause) for row in left_open} == {("REVIEW", "UNCLASSIFIED")}
+    storage = {row.day: row.verdict for row in queries.recon_days(store, date(2025, 1, 1), TODAY)}
+    assert storage[date(2025, 1, 23)] == "REVIEW"  # 104.89 USD beside 9,022 tokens
 
 
-def classes_of(rows: list[queries.LineRow]) -> dict[str, str]:
-    return {row.line_item: row.cause for row in rows if row.project != "P1"}
+LIST_2025 = {
+    "ft:gpt-4o-2024-08-06": ("3.75", "15"),
+    "gpt-4o-mini-2024-07-18": ("0.15", "0.60"),
+    "o1-mini-2024-09-12": ("1.10", "4.40"),
+    "gpt-4o-2024-08-06": ("2.50", "10"),
+}
+"""USD a million tokens, input and output."""
 
 
 def test_the_exact_days_of_a_real_dashboard_export_match_at_list_price(

@@ -22,6 +22,7 @@ from costspan_collector.settings import Upkeep
 from costspan_collector.store import Store
 from costspan_collector.store.door import open_door
 from costspan_collector.store.rollups import refresh, verify
+from costspan_collector.telemetry import Counters
 from costspan_collector.upkeep import VERIFY, add_jobs, let_go_of_old, proven, refreshed
 from costspan_dashboards.filters import Filters, TimeRange
 from costspan_dashboards.queries import (
@@ -152,9 +153,9 @@ def test_the_nightly_proof_fails_once_and_mends_what_it_found(store: Store) -> N
 def test_the_scheduler_brings_the_rollups_up_to_date_at_once(store: Store) -> None:
     store.insert("calls", CALLS)
     scheduler = BackgroundScheduler(timezone="UTC")
-    add_jobs(scheduler, store, Upkeep(keep_calls_days=1))
+    add_jobs(scheduler, store, Upkeep(keep_calls_days=1), Counters())
     jobs = cast("list[Any]", scheduler.get_jobs())  # apscheduler 3 ships no types
-    assert {job.id for job in jobs} == {"rollups", "verify", "retention"}
+    assert {job.id for job in jobs} == {"rollups", "verify", "balance", "retention"}
     done = threading.Event()
 
     def tell(_event: object) -> None:

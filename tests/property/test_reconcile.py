@@ -8,26 +8,35 @@ from hypothesis import strategies as st
 from costspan.pricing import default_book
 from costspan_reconcile.amounts import kept, read_amount
 from costspan_reconcile.bill_pages import CostRow, content_sha256
-from costspan_reconcile.explain import Class, DayState, Surroundings, explain
+from costspan_reconcile.book_prices import Prices
+from costspan_reconcile.explain import (
+    Class,
+    DayState,
+    Repeated,
+    Surroundings,
+    Traffic,
+    explain,
+)
 from costspan_reconcile.line_items import read_line_item
 from costspan_reconcile.match import Billed, Counted, Estimated, match
 
 PROJECTS = st.sampled_from(["proj_a", "proj_b", ""])
 KEYS = st.sampled_from(["key_1", "key_2", ""])
-TEXTS = st.sampled_from(
-    [
-        "gpt-4o-mini-2024-07-18, input",
-        "gpt-4o-mini, input",
-        "gpt-4o-mini-2024-07-18, output",
-        "priority | gpt-5.6-sol, output, long context",
-        "gpt-5.6-sol, output",
-        "no-such-model, cached input",
-        "evals | gpt-4o-mini-2024-07-18, input",
-        "web search tool calls",
-        "Vector storage",
-        "Text tokens",
-    ]
+_TEXTS = (
+    "gpt-4o-mini-2024-07-18, input",
+    "gpt-4o-mini, input",
+    "gpt-4o-mini-2024-07-18, output",
+    "priority | gpt-5.6-sol, output, long context",
+    "flex | gpt-5.6-sol, output",
+    "gpt-5.6-sol, output",
+    "no-such-model, cached input",
+    "evals | gpt-4o-mini-2024-07-18, input",
+    "web search tool calls",
+    "Vector storage",
+    "Text tokens",
 )
+TEXTS = st.sampled_from(_TEXTS)
+PRICES = Prices(default_book())
 AMOUNTS = st.decimals(-1000, 1000, allow_nan=False, places=34).map(Fraction)
 PICO = st.integers(0, 10**15).map(lambda pico: Fraction(pico, 10**12))
 COUNTS = st.integers(0, 10**12)
@@ -59,11 +68,37 @@ def count(project: str, key: str, text: str, quantity: int) -> Counted:
 
 
 def surroundings(
-    state: DayState, settled: bool, instrumented: list[tuple[str, str]], unnamed: list[str]
+    state: DayState,
+    settled: bool,
+    instrumented: list[tuple[str, str]],
+    unnamed: list[str],
+    calls: tuple[int, int, int, int | None],
+    repeated: int,
+    neighbour: Fraction,
 ) -> Surroundings:
     hints = dict.fromkeys(unnamed, ("zzzz",))
     day = date(2026, 11, 18)
-    return Surroundings(day, state, settled, frozenset(instrumented), hints, {"key_1": "checkout"})
+    made, unseen, output, requests = calls
+    traffic = Traffic(made, unseen, unseen, output, output, 1, requests)
+    places = [(project, key) for project in ("proj_a", "proj_b") for key in ("key_1", "key_2", "")]
+    models = ("gpt-4o-mini", "gpt-5.6-sol", "no-such-model")
+    return Surroundings(
+        day,
+        state,
+        settled,
+        frozenset(instrumented),
+        hints,
+        {"key_1": "checkout"},
+        {(*where, model): traffic for where in places for model in models},
+        {
+            (*where, read_line_item(text).product.family): Repeated(
+                Fraction(repeated), Fraction(repeated)
+            )
+            for where in places
+            for text in _TEXTS
+        },
+        {(*where, read_line_item(text)): (neighbour,) for where in places for text in _TEXTS},
+    )
 
 
 BILLED = st.builds(bill, PROJECTS, KEYS, TEXTS, AMOUNTS, st.none() | COUNTS.map(Fraction))
@@ -75,6 +110,9 @@ SURROUNDINGS = st.builds(
     st.booleans(),
     st.lists(st.tuples(PROJECTS, KEYS)),
     st.lists(PROJECTS, max_size=1),
+    st.tuples(COUNTS, st.integers(0, 3), COUNTS, st.none() | COUNTS),
+    COUNTS,
+    AMOUNTS,
 )
 DAYS = st.tuples(
     st.lists(BILLED, max_size=12),
@@ -90,7 +128,7 @@ def test_every_dollar_is_in_exactly_one_class(
 ) -> None:
     billed, estimated, counted, keyed = day
     lines = match(billed, estimated, counted, keyed=keyed)
-    explained = [explain(line, around, default_book()) for line in lines]
+    explained = [explain(line, around, PRICES) for line in lines]
 
     gap = sum((row.usd for row in billed), Fraction(0)) - sum(
         (row.usd or Fraction(0) for row in estimated), Fraction(0)
@@ -99,7 +137,8 @@ def test_every_dollar_is_in_exactly_one_class(
     assert classed == gap
     for each in explained:
         difference = each.line.billed - each.line.estimated
-        parts = (each.coverage, each.metering, each.rate, each.unsplit)
+        found = each.parts
+        parts = (found.coverage, found.metering, found.rate, found.unsplit)
         assert sum((part for part in parts if part is not None), Fraction(0)) == difference
         for part in each.components:
             assert Fraction(kept(part.usd)) == part.usd, "the store keeps every digit"
@@ -142,10 +181,10 @@ def test_the_identity_holds_as_it_is_written(
         [Counted("p", "k", item, usage)],
     )
     around = Surroundings(date(2026, 11, 18), DayState.FINAL, True, frozenset(), {}, {})
-    found = explain(line, around, default_book())
-    assert found.coverage == (usage - spans) * price
-    assert found.metering == (quantity - usage) * price
-    assert found.rate == billed - price * quantity
+    found = explain(line, around, PRICES)
+    assert found.parts.coverage == (usage - spans) * price
+    assert found.parts.metering == (quantity - usage) * price
+    assert found.parts.rate == billed - price * quantity
 
 
 @given(

@@ -42,8 +42,8 @@ Shape = TypeVar("Shape", bound=Row)
 class Store:
     """Rows in, rows out. Safe to share between threads."""
 
-    def __init__(self, opened: Callable[[], Client], url: str, *, cluster: str = "") -> None:
-        self._opened = opened
+    def __init__(self, opens: Callable[[], Client], url: str, cluster: str = "") -> None:
+        self._opens = opens
         self.url = url
         """Where it is, without user and password."""
         self.cluster = cluster
@@ -52,11 +52,16 @@ class Store:
 
     @cached_property
     def _client(self) -> Client:
-        return self._opened()
+        return self._opens()
+
+    def opened(self) -> "Store":
+        """Open it now, so that what is wrong is told now."""
+        _ = self._client
+        return self
 
     def another(self) -> "Store":
         """Return a handle of its own, opened when it is first used."""
-        return Store(self._opened, self.url, cluster=self.cluster)
+        return Store(self._opens, self.url, self.cluster)
 
     def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
         """Write `rows` to `table` as one block; they are durable on return.
@@ -179,6 +184,21 @@ class Store:
             check.validate_python(dict(zip(names, row, strict=True))) for row in result.result_rows
         ]
 
+    def select_columns(self, sql: str, **parameters: object) -> dict[str, Sequence[Any]]:
+        """Return a query's columns by name, for many rows of plain values; none if it has no row.
+
+        Raises:
+            Unavailable: the engine did not answer.
+            Rejected: the engine refused the query.
+        """
+        try:
+            result = self._client.query(sql, parameters=parameters, column_oriented=True)
+        except OperationalError as error:
+            raise Unavailable(_first_line(error)) from error
+        except ClickHouseError as error:
+            raise Rejected(_first_line(error)) from error
+        return dict(zip(result.column_names, result.result_set, strict=True))
+
     def command(self, sql: str, **parameters: object) -> None:
         """Run a statement that returns no rows.
 
@@ -210,9 +230,7 @@ def connect(url: str, *, read_only: bool = False) -> Store:
             the directory open.
         Unavailable: the server did not answer.
     """
-    store = _store(url, read_only=read_only)
-    _ = store._client  # noqa: SLF001 - opened now, so that what is wrong is told now
-    return store
+    return Store(*_found(url, read_only=read_only)).opened()
 
 
 def attach(url: str, prepare: Callable[[Store], object]) -> Store:
@@ -223,17 +241,18 @@ def attach(url: str, prepare: Callable[[Store], object]) -> Store:
     Raises:
         Rejected: as `connect`, or by what prepares it.
     """
-    store = _store(url)
-    if store.url.startswith("chdb:"):
+    opens, shown, cluster = _found(url)
+    if shown.startswith("chdb:"):
+        store = connect(url)
         prepare(store)
         return store
     one_at_a_time = threading.Lock()
 
     def prepared() -> Client:
         with one_at_a_time:
-            found = connect(url)
-            prepare(found)
-        return found._client  # noqa: SLF001
+            client = opens()
+            prepare(Store(lambda: client, shown, cluster))
+        return client
 
     def opened() -> Client:
         try:
@@ -243,27 +262,27 @@ def attach(url: str, prepare: Callable[[Store], object]) -> Store:
 
     for name in ("urllib3", "clickhouse_connect"):  # would tell each try in pages of their own
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    later = Store(opened, store.url, cluster=store.cluster)
     try:
-        later.__dict__["_client"] = prepared()
+        prepared().close()
     except Unavailable as error:
         _log.error("%s; spans are kept on this disk until it does", error)
-    return later
+    return Store(opened, shown, cluster)
 
 
-def _store(url: str, *, read_only: bool = False) -> Store:
+def _found(url: str, *, read_only: bool = False) -> tuple[Callable[[], Client], str, str]:
+    """Return what opens it, where it is without the password, and the cluster it is one of."""
     settings: dict[str, Any] = {"readonly": 1} if read_only else {}
     parts = urlsplit(url)
     if parts.scheme == "chdb":
         path = Path(unquote(parts.netloc + parts.path)).absolute()
-        return Store(partial(_embedded, path, settings), f"chdb://{path}")
+        return partial(_embedded, path, settings), f"chdb://{path}", ""
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = f"{_without_password(url)!r} is no store: use chdb:///directory or https://user@host:8443/db"
         raise Rejected(msg)
     (cluster,) = parse_qs(parts.query).get("cluster", [""])
     if cluster and not read_only:
         settings |= _ON_ALL_REPLICAS
-    return Store(partial(_server, url, settings), _without_password(url), cluster=cluster)
+    return partial(_server, url, settings), _without_password(url), cluster
 
 
 _ON_ALL_REPLICAS = {

@@ -27,7 +27,7 @@ class Outdated:
     """What is older than it is kept."""
 
     cleared: tuple[date, ...] = ()
-    """Days whose calls lose users, customers and ids."""
+    """Days whose calls lose users, customers and ids, and whose shares of the bill lose users."""
     attempts: tuple[date, ...] = ()
     """Days whose HTTP attempts go."""
     dropped: tuple[date, ...] = ()
@@ -129,6 +129,7 @@ def let_go(store: Store, found: Outdated, now: datetime) -> None:
     if found.cleared:
         until = found.cleared[-1] + timedelta(days=1)
         store.command(_sql("clear_identities"), until=until)
+        store.command(_sql("clear_shares"), until=until)
     for table, partition in found.rollups:
         store.command(f"ALTER TABLE {table} DROP PARTITION '{partition}'")
 

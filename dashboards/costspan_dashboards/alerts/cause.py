@@ -13,8 +13,16 @@ from itertools import combinations
 
 import numpy as np
 
-from costspan_dashboards.alerts.frame import DIMENSIONS as ALL_DIMENSIONS
-from costspan_dashboards.alerts.frame import Floats, Ints, Names, groups
+from costspan_dashboards.alerts.frame import (
+    DIMENSIONS as ALL_DIMENSIONS,
+)
+from costspan_dashboards.alerts.frame import (
+    Floats,
+    Ints,
+    Names,
+    groups,
+    tally,
+)
 
 DIMENSIONS: tuple[str, ...] = (
     "feature",
@@ -62,7 +70,7 @@ class Table:
         """Return the table with equal leaves added up and all but the leading users as one."""
         codes = self.codes.copy()
         place = DIMENSIONS.index("user")
-        excess = np.bincount(codes[place], np.abs(self.actual - self.expected))
+        excess = tally(codes[place], np.abs(self.actual - self.expected))
         if len(excess) > _TOLD_USERS:
             told = np.argsort(excess)[-_TOLD_USERS:]
             codes[place][~np.isin(codes[place], told)] = 0
@@ -72,8 +80,8 @@ class Table:
         return Table(
             self.names,
             codes[:, member],
-            np.bincount(leaf, self.actual),
-            np.bincount(leaf, self.expected),
+            tally(leaf, self.actual),
+            tally(leaf, self.expected),
         )
 
     def pairs(self, dimensions: Iterable[int], leaf: int) -> Pairs:
@@ -147,8 +155,8 @@ def explain(table: Table, score: Score = rise) -> Explanation:
         best_score = float(score(_one(actual.sum()), np.maximum(_one(expected.sum()), floor))[0])
         best: tuple[Pairs, Ints] | None = None
         for dimensions, group, size, valid in elements:
-            a = np.bincount(group, actual, size)
-            e = np.maximum(np.bincount(group, expected, size), floor)
+            a = tally(group, actual, size)
+            e = np.maximum(tally(group, expected, size), floor)
             scores = np.where(valid, score(a, e), 0.0) * _PER_DIMENSION ** (len(dimensions) - 1)
             top = int(scores.argmax())
             if scores[top] > best_score * (1 + 1e-9):
@@ -165,7 +173,7 @@ def explain(table: Table, score: Score = rise) -> Explanation:
         else:
             a, e = actual[members].sum(), expected[members].sum()
             actual[members] = actual[members] * (e / a) if a else expected[members]
-    everything = np.arange(table.codes.shape[1])
+    everything = np.arange(table.codes.shape[1], dtype=np.int64)
     return Explanation(
         _contributors(table, taken), _shared(table, taken[0][1] if taken else everything)
     )
@@ -205,7 +213,7 @@ def _elements(table: Table) -> list[_Element]:
             rows = table.codes[list(dimensions)]
             member, group = groups(list(rows))
             valid = (rows[:, member] > 0).all(axis=0)
-            found.append((dimensions, group, len(member), valid.astype(np.float64)))
+            found.append((dimensions, group, len(member), np.asarray(valid, np.float64)))
     return found
 
 
@@ -250,7 +258,7 @@ def _shared(table: Table, members: Ints) -> Pairs:
         weight = np.abs(table.expected[members])
     found: list[tuple[str, str]] = []
     for place, dimension in enumerate(DIMENSIONS):
-        sums = np.bincount(table.codes[place, members], weight) if len(members) else np.zeros(1)
+        sums = tally(table.codes[place, members], weight) if len(members) else np.zeros(1)
         most = int(sums.argmax())
         if most and sums[most] >= _NEARLY_ALL * weight.sum():
             found.append((dimension, table.names.name(dimension, most)))

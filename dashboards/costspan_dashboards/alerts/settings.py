@@ -2,12 +2,15 @@
 
 import re
 from datetime import timedelta
-from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from costspan_dashboards.alerts.rules import ErrorGates, LatencyGates, SpendGates
+from costspan_dashboards.alerts.limits import Limits
+from costspan_dashboards.alerts.limits_file import read_limits
+from costspan_dashboards.alerts.state import Timing
 
 
 class Alerts(BaseSettings):
@@ -25,14 +28,8 @@ class Alerts(BaseSettings):
     stale_after_seconds: int = Field(default=900, gt=0)
     """Without any call for that long nothing can be said to be well."""
 
-    success_objective: Decimal = Field(default=Decimal("0.98"), gt=0, lt=1)
-    errors_min_count: int = Field(default=5, gt=0)
-    errors_min_ratio: float = Field(default=2.0, gt=1)
-    latency_min_calls: int = Field(default=30, gt=1)
-    latency_min_ratio: float = Field(default=1.15, gt=1)
-    spend_min_ratio: Decimal = Field(default=Decimal("1.8"), gt=1)
-    spend_min_excess_usd_per_hour: Decimal = Field(default=Decimal(3), gt=0)
-    spend_page_excess_usd_per_hour: Decimal = Field(default=Decimal(25), gt=0)
+    file: Path | None = None
+    """A TOML file that changes from where on something is an alert; see `limits.py`."""
 
     notify_urls: SecretStr = SecretStr("")
     """Apprise URLs, apart by commas or spaces. The log is always told."""
@@ -49,27 +46,22 @@ class Alerts(BaseSettings):
         return timedelta(seconds=self.watermark_seconds)
 
     @property
-    def error_gates(self) -> ErrorGates:
-        """What a rise in failures must pass."""
-        return ErrorGates(
-            min_errors=self.errors_min_count,
-            min_ratio=self.errors_min_ratio,
-            success_objective=self.success_objective,
+    def timing(self) -> Timing:
+        """How long a breach must last, and how long it must be gone."""
+        return Timing(
+            pending_for=timedelta(seconds=self.for_seconds),
+            keep_firing_for=timedelta(seconds=self.keep_firing_for_seconds),
+            stale_after=timedelta(seconds=self.stale_after_seconds),
         )
 
-    @property
-    def latency_gates(self) -> LatencyGates:
-        """What a slow-down must pass."""
-        return LatencyGates(min_calls=self.latency_min_calls, min_ratio=self.latency_min_ratio)
+    @cached_property
+    def limits(self) -> Limits:
+        """From where on something is an alert.
 
-    @property
-    def spend_gates(self) -> SpendGates:
-        """What a rise in spend must pass."""
-        return SpendGates(
-            min_ratio=self.spend_min_ratio,
-            min_excess_usd_per_hour=self.spend_min_excess_usd_per_hour,
-            page_excess_usd_per_hour=self.spend_page_excess_usd_per_hour,
-        )
+        Raises:
+            Rejected: the file is not as it should be; the message says where and why.
+        """
+        return read_limits(self.file) if self.file else Limits()
 
     def urls(self) -> list[str]:
         """Return the channels' URLs; a comma inside of one stays there."""

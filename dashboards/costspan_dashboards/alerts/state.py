@@ -61,11 +61,13 @@ class Timing:
 
     pending_for: timedelta
     keep_firing_for: timedelta
+    stale_after: timedelta = timedelta(minutes=15)
+    """Without any arrival for that long nothing can be said to be well."""
 
 
 def fingerprint(finding: Finding) -> str:
     """Return what names the same trouble again: the rule, and the scope it was first seen in."""
-    text = f"{finding.rule}|{finding.scope.dimension}|{finding.scope.value}"
+    text = f"{finding.rule}|{finding.scope.dimension}|{finding.scope.value}|{finding.episode}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

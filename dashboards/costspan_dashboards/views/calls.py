@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from costspan.money import plain
 from costspan_collector.store import Store
@@ -30,6 +31,8 @@ from costspan_dashboards.queries import (
     trace_attempts,
     trace_calls,
 )
+from costspan_reconcile.allocate.cents import sum_exact
+from costspan_reconcile.allocate.queries import billed_call
 
 _MOST = 200
 _FIRST_FAILURE = 400
@@ -166,8 +169,8 @@ def _trace(store: Store, trace_id: str, span_id: str) -> None:
         return
     call = next((call for call in found if call.span_id == span_id), found[0])
     attempts = trace_attempts(store, trace_id)
-    _summary(call)
-    _meters(call)
+    billed = _summary(call)
+    parts = _meters(call)
     st.subheader("Timeline of the trace")
     st.altair_chart(timeline(_lanes(found, attempts, call)))
     _attempts([attempt for attempt in attempts if attempt.parent_span_id == call.span_id])
@@ -176,34 +179,38 @@ def _trace(store: Store, trace_id: str, span_id: str) -> None:
         st.dataframe(
             [{"name": name, "value": value} for name, value in _facts(call)], hide_index=True
         )
+    _billed(store, call, billed, parts)  # last: it takes all calls of the day to share a bill out
 
 
-def _summary(call: TracedCall) -> None:
+def _summary(call: TracedCall) -> DeltaGenerator:
+    """Draw what matters most, and return the place of what the call was billed."""
     st.subheader(f"{escaped(shown(call.model))}, {time_text(call.started_at)}")
     if call.status == "error":
         said = f", code {escaped(call.error_code)}" if call.error_code else ""
         st.error(f"Failed: {escaped(call.error_type or 'no reason given')}{said}")
-    figures = st.columns(5)
+    figures = st.columns(6)
     figures[0].metric(
         "Cost, USD, estimated", cost_text(call.cost_usd, unpriced=call.unpriced), border=True
     )
-    figures[1].metric("Duration", seconds_text(call.duration_us), border=True)
-    figures[2].metric(
+    figures[2].metric("Duration", seconds_text(call.duration_us), border=True)
+    figures[3].metric(
         "Time to first chunk",
         seconds_text(call.time_to_first_chunk_us) if call.streamed else "not streamed",
         border=True,
     )
-    figures[3].metric(
+    figures[4].metric(
         "Tokens in / out",
         UNKNOWN
         if call.input_tokens is None and call.output_tokens is None
         else f"{count_text(call.input_tokens)} / {count_text(call.output_tokens)}",
         border=True,
     )
-    figures[4].metric("Retries", count_text(call.retries), border=True)
+    figures[5].metric("Retries", count_text(call.retries), border=True)
+    return figures[1].empty()
 
 
-def _meters(call: TracedCall) -> None:
+def _meters(call: TracedCall) -> DeltaGenerator:
+    """Draw tokens and estimated cost, and return the place of what was billed by line item."""
     tokens, cost = st.columns(2)
     with tokens:
         st.markdown("**Tokens**, as the response reports them")
@@ -243,6 +250,30 @@ def _meters(call: TracedCall) -> None:
             )
         if call.price_overrides:
             st.caption(f"Negotiated: {escaped(', '.join(call.price_overrides))}")
+        return st.container()
+
+
+def _billed(
+    store: Store, call: TracedCall, figure: DeltaGenerator, parts: DeltaGenerator
+) -> None:
+    """Draw the share of the call in the bill of the day (UTC) on which it ended."""
+    ended = call.started_at.astimezone(UTC) + timedelta(microseconds=call.duration_us)
+    found = billed_call(store, ended.date(), call.trace_id, call.span_id)
+    if found is None:
+        figure.metric("Cost, USD, billed", "not yet", border=True, help="The day has no bill yet.")
+        return
+    total = sum_exact([*found.parts_usd.values()])
+    figure.metric(
+        "Cost, USD, billed",
+        usd_text(total) if found.parts_usd else "in no line",
+        border=True,
+        help="Its share, by quantity, of what its team, feature, user and customer were billed "
+        f"in each line item. The day is {'final' if found.frozen else 'not final yet'}.",
+    )
+    if found.parts_usd:
+        parts.markdown("**Cost**, USD, billed")
+        rows = [{"line item": item, "USD": plain(usd)} for item, usd in found.parts_usd.items()]
+        parts.dataframe([*rows, {"line item": "total", "USD": plain(total)}], hide_index=True)
 
 
 def _lanes(

@@ -60,5 +60,32 @@ FROM
         GROUP BY slot, kind
     )
     ARRAY JOIN figures AS found
+    UNION ALL
+    SELECT 'latency_daily' AS rollup, day AS at, kind, found.1 AS figure, found.2 AS kept, found.3 AS counted
+    FROM
+    (
+        SELECT
+            day,
+            [service_name, feature, model]::Array(String) AS kind,
+            arrayFilter(f -> f.2 != f.3, [
+                ('calls', toString(sumIf(calls, is_kept)), toString(sumIf(calls, NOT is_kept))),
+                ('errors', toString(sumIf(errors, is_kept)), toString(sumIf(errors, NOT is_kept))),
+                ('sum_duration_us', toString(sumIf(sum_duration_us, is_kept)), toString(sumIf(sum_duration_us, NOT is_kept)))
+            ]) AS figures
+        FROM
+        (
+            SELECT toStartOfDay(slot) AS day, service_name, feature, model, calls, errors, sum_duration_us, false AS is_kept
+            FROM latency_5m FINAL
+            WHERE slot >= toStartOfDay(arrayMin({hours:Array(DateTime('UTC'))}))
+                AND slot < toStartOfDay(arrayMax({hours:Array(DateTime('UTC'))})) + INTERVAL 1 DAY
+            UNION ALL
+            SELECT day, service_name, feature, model, calls, errors, sum_duration_us, true
+            FROM latency_daily FINAL
+            WHERE day >= toStartOfDay(arrayMin({hours:Array(DateTime('UTC'))}))
+                AND day <= arrayMax({hours:Array(DateTime('UTC'))})
+        )
+        GROUP BY day, kind
+    )
+    ARRAY JOIN figures AS found
 )
 ORDER BY at, rollup, kind, figure

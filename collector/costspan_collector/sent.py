@@ -1,0 +1,310 @@
+"""Spans that the engine can read by itself, kept as they were sent.
+
+An outline of a span is what its attributes are called and which types they have, without what they
+hold. The spans of our shim have few outlines, so each is judged once: whether the engine's reading
+(`sql/insert_sent_*.sql`) is all there is to say about it. What depends on the values (the length of
+a text, whether parts sum to their cost) the engine checks as it reads; where a check fails, the
+spans are read by `normalise` after all.
+"""
+
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from costspan import semconv
+from costspan.errors import Rejected
+from costspan_collector.attributes import MOST_ATTRIBUTES, MOST_TEXTS
+from costspan_collector.normalise import (
+    CACHED_TOKENS,
+    EPOCH,
+    GENAI,
+    HTTP_ADDRESS,
+    HTTP_METHOD,
+    HTTP_STATUS,
+    INPUT_TOKENS,
+    METER,
+    OUTPUT_TOKENS,
+    PREDICTIONS,
+    TEXTS,
+    Normalised,
+    Origin,
+    normalise,
+    origin,
+    times_taken,
+)
+from costspan_collector.record import Sent
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_TYPES = {
+    "bytes": _FIELD.TYPE_BYTES,
+    "string": _FIELD.TYPE_STRING,
+    "bool": _FIELD.TYPE_BOOL,
+    "int32": _FIELD.TYPE_INT32,
+    "uint64": _FIELD.TYPE_UINT64,
+    "fixed64": _FIELD.TYPE_FIXED64,
+}
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    # The same request, once with its spans as bytes, once with what makes an outline. What a message
+    # does not name is dropped; a number is named as bool, so only that there is one is left of it.
+    "Request": {"resource_spans*": (1, "Resource")},
+    "Resource": {"scope_spans*": (2, "Scope")},
+    "Scope": {"spans*": (2, "bytes")},
+    "OutlinedRequest": {"resource_spans*": (1, "OutlinedResource")},
+    "OutlinedResource": {"scope_spans*": (2, "OutlinedScope")},
+    "OutlinedScope": {"spans*": (2, "Outlined")},
+    "Outlined": {
+        "trace_id": (1, "bytes"),
+        "span_id": (2, "bytes"),
+        "parent_span_id": (4, "bytes"),
+        "start_time_unix_nano": (7, "fixed64"),
+        "end_time_unix_nano": (8, "fixed64"),
+        "attributes*": (9, "Pair"),
+        "status": (15, "Status"),
+    },
+    "Pair": {"key": (1, "bytes"), "value": (2, "Value")},
+    "Value": {"bool_value": (2, "bool"), "int_value": (3, "bool"), "array_value": (5, "Array")},
+    "Array": {"values*": (1, "Value")},
+    "Status": {"code": (3, "int32")},
+    # As in sql/sent.proto.
+    "Sent": {
+        "spans*": (2, "bytes"),
+        "service_name": (101, "string"),
+        "environment": (102, "string"),
+        "scope_name": (103, "string"),
+        "received_us": (104, "uint64"),
+        "ingest_id": (105, "uint64"),
+    },
+}
+
+
+def _classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(name="sent.proto", package="sent", syntax="proto2")
+    for name, message_fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in message_fields.items():
+            label = _FIELD.LABEL_REPEATED if field.endswith("*") else _FIELD.LABEL_OPTIONAL
+            added = message.field.add(name=field.rstrip("*"), number=number, label=label)
+            if kind in _TYPES:
+                added.type = _TYPES[kind]
+            else:
+                added.type_name = f".sent.{kind}"
+    pool = DescriptorPool()
+    pool.Add(file)
+    messages = {name: pool.FindMessageTypeByName(f"sent.{name}") for name in _MESSAGES}
+    return {name: message_factory.GetMessageClass(found) for name, found in messages.items()}
+
+
+_CLASS = _classes()
+
+# How the outline of a span with ids and times begins: protobuf writes fields by their number.
+_ROOT = struct.Struct("<2s16s2s8scQcQ")
+_CHILD = struct.Struct("<2s16s2s8s10xcQcQ")
+_TAGS = (b"\x0a\x10", b"\x12\x08", b"\x39", b"\x41")
+_PARENT = b"\x22\x08"
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+
+
+def take(
+    request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
+) -> tuple[list[Sent], set[int]]:
+    """Return what the engine can read of `request`, and the places of these spans in it."""
+    canonical = request.SerializeToString()  # every field once, so that all read it alike
+    outlined = _CLASS["OutlinedRequest"].FromString(canonical)
+    outlined.DiscardUnknownFields()
+    outlines = _scopes(_CLASS["Request"].FromString(outlined.SerializeToString()))
+    raw_spans = _scopes(_CLASS["Request"].FromString(canonical))
+    earliest, latest = times_taken(received_at)
+    sent: list[Sent] = []
+    places: set[int] = set()
+    place = 0
+    for here in request.resource_spans:
+        for scope in here.scope_spans:
+            spans, outlined_spans = next(raw_spans).spans, next(outlines).spans
+            first, place = place, place + len(spans)
+            whence = origin(here.resource, scope.scope)
+            if whence is None:
+                continue
+            by_table: defaultdict[str, list[bytes]] = defaultdict(list)
+            for at, (span, outline) in enumerate(zip(spans, outlined_spans, strict=True), first):
+                if table := _table_of(outline, earliest, latest):
+                    by_table[table].append(span)
+                    places.add(at)
+            sent += [
+                _kept(table, some, whence, received_at, ingest_id)
+                for table, some in by_table.items()
+            ]
+    return sent, places
+
+
+def _scopes(request: Any) -> Iterator[Any]:  # noqa: ANN401 - its class is made above
+    return (scope for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def _table_of(outline: bytes, earliest: int, latest: int) -> str:
+    """Return the table that a span belongs in; empty where reading it takes more than the engine."""
+    head = _CHILD if outline[28:30] == _PARENT else _ROOT
+    if len(outline) < head.size:
+        return ""
+    ids, trace_id, of_span, span_id, begins, start, ends, end = head.unpack_from(outline)
+    if (
+        (ids, of_span, begins, ends) == _TAGS
+        and earliest <= start <= end <= latest
+        and trace_id != _NO_TRACE
+        and span_id != _NO_SPAN
+    ):
+        return _table(outline[head.size :])
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _table(outline: bytes) -> str:
+    """Return the table that spans of an outline belong in; empty where reading them takes more."""
+    found = _CLASS["Outlined"].FromString(outline)
+    kinds = {pair.key.decode(errors="replace"): _kind(pair) for pair in found.attributes}
+    if not len(kinds) == len(found.attributes) <= MOST_ATTRIBUTES:
+        return ""
+    if any(name in kinds for name in GENAI):
+        return "calls" if _is_settled(kinds) and _fits(kinds, _OF_CALLS) else ""
+    if semconv.ATTEMPT in kinds:
+        return "http_attempts" if _fits(kinds, _OF_ATTEMPTS) else ""
+    return ""
+
+
+def _is_settled(kinds: Mapping[str, str]) -> bool:
+    """Return whether it came with a price, or without one for good, and used nothing but text."""
+    for name, kind in kinds.items():
+        if name.startswith(semconv.COST_PART):
+            if kind != "int" or not METER.fullmatch(name.removeprefix(semconv.COST_PART)):
+                return False
+        elif name.startswith(_UNCOMMON) and name not in PREDICTIONS:
+            return False
+    if semconv.PRICE_STATUS in kinds:
+        return True
+    has_figures = semconv.COST_USD in kinds or semconv.INPUT_TOKENS in kinds
+    return semconv.ERROR_TYPE in kinds and not has_figures
+
+
+def _fits(kinds: Mapping[str, str], wanted: Mapping[tuple[str, ...], str]) -> bool:
+    """Return whether all that is read goes by its current name, and has the type it should."""
+    for names, kind in wanted.items():
+        found = next((name for name in names if name in kinds), None)
+        if found is not None and (found != names[0] or kinds[found] != kind):
+            return False
+    return True
+
+
+_OF_CALLS: Mapping[tuple[str, ...], str] = {
+    **dict.fromkeys(TEXTS.values(), "text"),
+    (semconv.COST_USD,): "text",
+    (semconv.PRICE_STATUS,): "text",
+    (semconv.PRICE_BOOK,): "text",
+    (semconv.PRICE_PATH,): "text",
+    (semconv.REQUEST_STREAM,): "bool",
+    (semconv.FINISH_REASONS,): "texts",
+    (semconv.TIME_TO_FIRST_CHUNK,): "text",  # a fraction, which an outline tells from no text
+    (semconv.RETRIES,): "int",
+    INPUT_TOKENS: "int",
+    OUTPUT_TOKENS: "int",
+    CACHED_TOKENS: "int",
+    (semconv.CACHE_WRITE_TOKENS,): "int",
+    (semconv.REASONING_TOKENS,): "int",
+}
+_OF_ATTEMPTS: Mapping[tuple[str, ...], str] = {
+    (semconv.ATTEMPT,): "int",
+    HTTP_METHOD: "text",
+    HTTP_ADDRESS: "text",
+    HTTP_STATUS: "int",
+    (semconv.ERROR_TYPE,): "text",
+}
+_UNCOMMON = (
+    semconv.USAGE,
+    semconv.ESTIMATE,
+    semconv.AUDIO_INPUT_TOKENS,
+    semconv.AUDIO_OUTPUT_TOKENS,
+    semconv.IMAGE_INPUT_TOKENS,
+    semconv.IMAGE_OUTPUT_TOKENS,
+)
+
+
+def _kind(pair: Any) -> str:  # noqa: ANN401 - its class is made above
+    """Return the type of an attribute; 'text' for all that the engine can tell from a text."""
+    value = pair.value
+    if not pair.HasField("value"):
+        return "nothing"
+    if value.HasField("int_value"):
+        return "int"
+    if value.HasField("bool_value"):
+        return "bool"
+    if not value.HasField("array_value"):
+        return "text"
+    items = value.array_value.values
+    is_plain = all(not item.ListFields() for item in items) and len(items) <= MOST_TEXTS
+    return "texts" if is_plain else "array"
+
+
+def _kept(
+    table: str, spans: list[bytes], whence: Origin, received_at: datetime, ingest_id: int
+) -> Sent:
+    message = _CLASS["Sent"](
+        spans=spans,
+        service_name=whence.service_name,
+        environment=whence.environment,
+        scope_name=whence.scope_name,
+        received_us=(received_at - EPOCH) // timedelta(microseconds=1),
+        ingest_id=ingest_id,
+    )
+    block = BytesIO()
+    serialize_length_prefixed(message, block)
+    return Sent(table, len(spans), block.getvalue())
+
+
+def accepted(table: str, block: bytes) -> Normalised:
+    """Return what became of the spans of a block that the engine has read into `table`."""
+    message: Any = parse_length_prefixed(_CLASS["Sent"], BytesIO(block))
+    fates = Counter({(str(message.service_name), table, ""): len(message.spans)})
+    return Normalised(_received_at(message), fates=fates)
+
+
+def read(block: bytes) -> Normalised:
+    """Return the rows that the spans of a block make, without the engine.
+
+    Raises:
+        Rejected: it is none.
+    """
+    try:
+        message: Any = parse_length_prefixed(_CLASS["Sent"], BytesIO(block))
+        scope = ScopeSpans(spans=[Span.FromString(span) for span in message.spans])
+    except (DecodeError, ValueError) as error:
+        msg = "a block of spans cannot be read"
+        raise Rejected(msg) from error
+    scope.scope.name = message.scope_name
+    whence = {semconv.SERVICE_NAME: message.service_name, semconv.ENVIRONMENT: message.environment}
+    resource = Resource(
+        attributes=[
+            KeyValue(key=name, value=AnyValue(string_value=text)) for name, text in whence.items()
+        ]
+    )
+    return normalise(
+        ExportTraceServiceRequest(
+            resource_spans=[ResourceSpans(resource=resource, scope_spans=[scope])]
+        ),
+        received_at=_received_at(message),
+        ingest_id=message.ingest_id,
+    )
+
+
+def _received_at(message: Any) -> datetime:  # noqa: ANN401 - its class is made above
+    return EPOCH + timedelta(microseconds=message.received_us)

@@ -1,0 +1,220 @@
+-- One row of `calls` per span of messages `Sent` (sent.proto), as `normalise` makes it of the same
+-- span. Fails where that might differ: what it would refuse, cut, price or pass by is for it.
+-- In steps, since the engine analyses a name anew wherever the same step uses it.
+-- parameters: path String
+INSERT INTO calls
+(
+    started_at, trace_id, span_id, parent_span_id, service_name, environment, scope_name,
+    operation, api_type, provider, server_address, request_model, response_model, request_tier,
+    response_tier, response_id, request_id, organization, project, key_fingerprint, key_hint, team,
+    feature, user, customer, prompt, streamed, stream_outcome, finish_reasons, duration_us,
+    time_to_first_chunk_us, retries, status, error_type, error_code, input_tokens, cached_tokens,
+    cache_write_tokens, output_tokens, reasoning_tokens, quantities, cost_usd, list_cost_usd,
+    cost_parts_usd, price_status, price_book, price_path, received_at, ingest_id
+)
+SELECT
+    fromUnixTimestamp64Micro(toInt64(intDiv(start_ns, 1000)), 'UTC'),
+    toFixedString(trace_id, 16),
+    toFixedString(span_id, 8),
+    toFixedString(parent_span_id, 8),
+    service_name,
+    environment,
+    scope_name,
+    operation,
+    api_type,
+    provider,
+    server_address,
+    request_model,
+    response_model,
+    request_tier,
+    response_tier,
+    response_id,
+    request_id,
+    organization,
+    project,
+    key_fingerprint,
+    key_hint,
+    team,
+    feature,
+    user,
+    customer,
+    prompt,
+    is_stream OR at_first_chunk > 0 OR stream_outcome != '',
+    stream_outcome,
+    reasons,
+    intDiv(end_ns - start_ns, 1000),
+    if(at_first_chunk > 0, toUInt64(round(first_chunk_seconds * 1000000)), NULL),
+    toUInt16(retries),
+    if(status_code = 2 OR error_type != '', 'error', 'ok'),
+    error_type,
+    error_code,
+    if(at_input > 0, toUInt64(input), NULL),
+    if(at_cached > 0, toUInt64(cached), NULL),
+    if(at_written > 0, toUInt64(written), NULL),
+    if(at_output > 0, toUInt64(output), NULL),
+    if(at_reasoning > 0, toUInt64(reasoning), NULL),
+    -- Nothing where it was charged for more than the span tells.
+    if(
+        hasAll(arrayConcat(used.1, ['search_request', 'search_content']), meters),
+        mapFromArrays(used.1, arrayMap(quantity -> toDecimal128(quantity, 20), used.2)),
+        map()
+    ),
+    cost,
+    cost,
+    mapFromArrays(meters, arrayMap(pico -> reinterpret(pico, 'Decimal(18, 12)'), parts)),
+    price_status,
+    price_book,
+    price_path,
+    fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
+    ingest_id + throwIf(
+        has_odd_text
+        OR has_odd_count
+        OR arrayExists(reason -> length(reason) NOT BETWEEN 1 AND 1024, reasons)
+        OR operation IN ('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow')
+        OR retries > 65535
+        OR (at_first_chunk > 0 AND NOT (first_chunk_seconds > 0 AND first_chunk_seconds < 1000000000))
+        OR arrayExists(pico -> pico < 0 OR pico > 999999999999999999, parts)
+        OR (cost_text != '' AND NOT match(cost_text, '^[0-9]{1,6}(\\.[0-9]{1,12})?\\z'))
+        OR (cost IS NOT NULL AND notEmpty(parts)
+            AND arraySum(pico -> toInt128(pico), parts) != reinterpret(assumeNotNull(cost), 'Int64'))
+        OR (price_status = '' AND at_input > 0 AND cost IS NULL),
+        'a span is not as the shim makes them'
+    )
+FROM
+(
+    SELECT
+        *,
+        toDecimal64OrNull(cost_text, 12) AS cost,
+        arrayFilter(
+            quantity -> quantity.2 > 0 AND cached + written <= input AND reasoning <= output,
+            [
+                ('input', input - cached - written), ('cached_input', cached),
+                ('cache_write_30m', written), ('output', output)
+            ]
+        ) AS used
+    FROM
+    (
+        -- What is missing is at 0, where an array has nothing.
+        SELECT
+            service_name,
+            environment,
+            scope_name,
+            received_us,
+            ingest_id,
+            trace_id,
+            span_id,
+            parent_span_id,
+            start_ns,
+            end_ns,
+            status_code,
+            texts[indexOf(names, 'gen_ai.operation.name')] AS operation,
+            texts[indexOf(names, 'openai.api.type')] AS api_type,
+            texts[indexOf(names, 'gen_ai.provider.name')] AS provider,
+            texts[indexOf(names, 'server.address')] AS server_address,
+            texts[indexOf(names, 'gen_ai.request.model')] AS request_model,
+            texts[indexOf(names, 'gen_ai.response.model')] AS response_model,
+            texts[indexOf(names, 'openai.request.service_tier')] AS request_tier,
+            texts[indexOf(names, 'openai.response.service_tier')] AS response_tier,
+            texts[indexOf(names, 'gen_ai.response.id')] AS response_id,
+            texts[indexOf(names, 'costspan.request.id')] AS request_id,
+            texts[indexOf(names, 'costspan.organization')] AS organization,
+            texts[indexOf(names, 'costspan.project')] AS project,
+            texts[indexOf(names, 'costspan.key.fingerprint')] AS key_fingerprint,
+            texts[indexOf(names, 'costspan.key.hint')] AS key_hint,
+            texts[indexOf(names, 'costspan.team')] AS team,
+            texts[indexOf(names, 'costspan.feature')] AS feature,
+            texts[indexOf(names, 'costspan.user')] AS user,
+            texts[indexOf(names, 'costspan.customer')] AS customer,
+            texts[indexOf(names, 'costspan.prompt')] AS prompt,
+            texts[indexOf(names, 'costspan.stream.outcome')] AS stream_outcome,
+            texts[indexOf(names, 'error.type')] AS error_type,
+            texts[indexOf(names, 'costspan.error.code')] AS error_code,
+            texts[indexOf(names, 'costspan.price.status')] AS price_status,
+            texts[indexOf(names, 'costspan.price.book')] AS price_book,
+            texts[indexOf(names, 'costspan.price.path')] AS price_path,
+            texts[indexOf(names, 'costspan.cost.usd')] AS cost_text,
+            flags[indexOf(names, 'gen_ai.request.stream')] AS is_stream,
+            lists[indexOf(names, 'gen_ai.response.finish_reasons')] AS reasons,
+            indexOf(names, 'gen_ai.response.time_to_first_chunk') AS at_first_chunk,
+            fractions[at_first_chunk] AS first_chunk_seconds,
+            counts[indexOf(names, 'costspan.request.retries')] AS retries,
+            indexOf(names, 'gen_ai.usage.input_tokens') AS at_input,
+            indexOf(names, 'gen_ai.usage.cache_read.input_tokens') AS at_cached,
+            indexOf(names, 'gen_ai.usage.cache_creation.input_tokens') AS at_written,
+            indexOf(names, 'gen_ai.usage.output_tokens') AS at_output,
+            indexOf(names, 'gen_ai.usage.reasoning.output_tokens') AS at_reasoning,
+            counts[at_input] AS input,
+            counts[at_cached] AS cached,
+            counts[at_written] AS written,
+            counts[at_output] AS output,
+            counts[at_reasoning] AS reasoning,
+            arrayMap(name -> startsWith(name, 'costspan.cost.part.'), names) AS is_part,
+            arrayFilter((count, is_one) -> is_one, counts, is_part) AS parts,
+            arrayMap(
+                name -> substring(name, 20),
+                arrayFilter((name, is_one) -> is_one, names, is_part)
+            ) AS meters,
+            -- A text that is empty may as well be of another type, and a long one is cut.
+            arrayExists(
+                (name, text) -> length(text) NOT BETWEEN 1 AND 1024 AND name IN (
+                    'gen_ai.operation.name', 'openai.api.type', 'gen_ai.provider.name',
+                    'server.address', 'gen_ai.request.model', 'gen_ai.response.model',
+                    'openai.request.service_tier', 'openai.response.service_tier',
+                    'gen_ai.response.id', 'costspan.request.id', 'costspan.organization',
+                    'costspan.project', 'costspan.key.fingerprint', 'costspan.key.hint',
+                    'costspan.team', 'costspan.feature', 'costspan.user', 'costspan.customer',
+                    'costspan.prompt', 'costspan.stream.outcome', 'error.type',
+                    'costspan.error.code', 'costspan.price.status', 'costspan.price.book',
+                    'costspan.price.path', 'costspan.cost.usd'
+                ),
+                names,
+                texts
+            ) AS has_odd_text,
+            arrayExists(
+                (name, count) -> count NOT BETWEEN 0 AND 1099511627776 AND name IN (
+                    'gen_ai.usage.input_tokens', 'gen_ai.usage.cache_read.input_tokens',
+                    'gen_ai.usage.cache_creation.input_tokens', 'gen_ai.usage.output_tokens',
+                    'gen_ai.usage.reasoning.output_tokens', 'costspan.request.retries'
+                ),
+                names,
+                counts
+            ) AS has_odd_count
+        FROM
+        (
+            SELECT
+                service_name,
+                environment,
+                scope_name,
+                received_us,
+                ingest_id,
+                span.trace_id AS trace_id,
+                span.span_id AS span_id,
+                span.parent_span_id AS parent_span_id,
+                span.start_time_unix_nano AS start_ns,
+                span.end_time_unix_nano AS end_ns,
+                span.status.code AS status_code,
+                mapKeys(span.attributes) AS names,
+                mapValues(span.attributes) AS found,
+                found.string_value AS texts,
+                found.int_value AS counts,
+                found.double_value AS fractions,
+                found.bool_value AS flags,
+                found.array_value.values.string_value AS lists
+            FROM
+            (
+                SELECT * EXCEPT spans, arrayJoin(spans) AS span
+                FROM file({path:String}, 'Protobuf', '
+                    service_name String, environment String, scope_name String,
+                    received_us UInt64, ingest_id UInt64,
+                    spans Array(Tuple(
+                        trace_id String, span_id String, parent_span_id String,
+                        start_time_unix_nano UInt64, end_time_unix_nano UInt64,
+                        attributes Map(String, Tuple(
+                            string_value String, bool_value Bool, int_value Int64,
+                            double_value Float64,
+                            array_value Tuple(values Nested(string_value String)))),
+                        status Tuple(code Int32)))')
+            )
+        )
+    )
+)

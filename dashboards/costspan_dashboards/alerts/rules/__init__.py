@@ -1,0 +1,63 @@
+"""Every rule there is: pure functions of a view on a frame and of limits, findings out."""
+
+from collections.abc import Callable, Mapping
+
+from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.frame import Frame
+from costspan_dashboards.alerts.limits import Limits
+from costspan_dashboards.alerts.rules.arrival import clock, late, no_data, traffic_drop
+from costspan_dashboards.alerts.rules.budget import budget
+from costspan_dashboards.alerts.rules.errors import errors, rate_limited
+from costspan_dashboards.alerts.rules.latency import latency
+from costspan_dashboards.alerts.rules.plumbing import (
+    billing_key_failing,
+    collector_loss,
+    job_late,
+    price_book_old,
+    reconciliation_drift,
+    store_unhealthy,
+)
+from costspan_dashboards.alerts.rules.retries import retries
+from costspan_dashboards.alerts.rules.spend import entity_spend, spend
+from costspan_dashboards.alerts.rules.unit_cost import cache, price_change, unit_cost, unpriced
+from costspan_dashboards.alerts.scopes import View
+
+Rule = Callable[[View, Limits], list[Finding]]
+
+RULES: Mapping[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        no_data,
+        errors,
+        rate_limited,
+        latency,
+        entity_spend,
+        spend,
+        traffic_drop,
+        unit_cost,
+        cache,
+        price_change,
+        retries,
+        unpriced,
+        budget,
+        late,
+        clock,
+        collector_loss,
+        store_unhealthy,
+        price_book_old,
+        reconciliation_drift,
+        billing_key_failing,
+        job_late,
+    )
+}
+
+
+def judge(frame: Frame, limits: Limits, *, only: str = "") -> tuple[Finding, ...]:
+    """Return what the rules find wrong in a frame."""
+    view = View.of(frame, limits.quiet_environments)
+    return tuple(
+        finding
+        for name, rule in RULES.items()
+        if name not in limits.disabled and (not only or name == only)
+        for finding in rule(view, limits)
+    )

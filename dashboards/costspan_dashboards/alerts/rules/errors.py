@@ -1,0 +1,197 @@
+"""`errors` and `rate_limited`: does more fail than chance and habit explain?
+
+The number of failures follows a beta-binomial law: failures come in bursts, so they scatter more
+than coin flips do. Attempts are counted, not calls: an attempt that fails and is tried again is the
+same trouble, seen earlier. Rate limits are a rule of their own, since their remedy is another.
+"""
+
+import numpy as np
+
+from costspan_dashboards.alerts.cause import explain
+from costspan_dashboards.alerts.chance import beta_binomial_tail, surprise
+from costspan_dashboards.alerts.finding import (
+    Finding,
+    Seen,
+    Severity,
+    against_text,
+    find,
+    leader,
+    percent,
+    scope_text,
+)
+from costspan_dashboards.alerts.frame import (
+    DAY_MINUTES,
+    Cells,
+    Floats,
+    tally,
+)
+from costspan_dashboards.alerts.limits import Limits
+from costspan_dashboards.alerts.rules.failures import Failures
+from costspan_dashboards.alerts.rules.naming import changes, newest
+from costspan_dashboards.alerts.scopes import SCOPES, WINDOWS_MINUTES, View, figure, watched
+
+_PAGE_TAIL = 1e-3
+"""A page needs more than the share that pages: chance must not be what lifts it over."""
+_OBJECTIVE_DAYS = 28
+
+
+def errors(view: View, limits: Limits) -> list[Finding]:
+    """Find failures of any kind but rate limits, and an objective that is used up too fast."""
+    failures = Failures(view, "failed_attempts", limits.allowed_share)
+    seen = [one for name in SCOPES for one in _over(failures, limits, name, "failed_calls")]
+    return _found(failures, limits, "errors", [*seen, *_burning(view, limits)])
+
+
+def rate_limited(view: View, limits: Limits) -> list[Finding]:
+    """Find refusals for too many requests or tokens, also where a retry mended them."""
+    failures = Failures(view, "limited_attempts", limits.allowed_share)
+    seen = [one for name in SCOPES for one in _over(failures, limits, name, "limited_calls")]
+    return _found(failures, limits, "rate_limited", seen)
+
+
+def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> list[Seen]:
+    view, gates = failures.view, limits.errors
+    now = view.by(dimension)
+    failed, attempts = now[figure(failures.attempts)], now[figure("attempts")]
+    lost, made = now[figure(calls)], now[figure("calls")]
+    if not (failed[-1] >= gates.min_errors).any():
+        return []
+    usual = failures.share(dimension)
+    found: list[Seen] = []
+    for code in np.flatnonzero(failed[-1] >= gates.min_errors).tolist():
+        # A share that is high already cannot double: half of the way to all failing is as bad.
+        limit = min(gates.min_ratio * usual[code], (1 + usual[code]) / 2)
+        for place, minutes in enumerate(WINDOWS_MINUTES):
+            k, n = int(failed[place, code]), int(attempts[place, code])
+            well_again = (
+                place > 0
+                and failed[place - 1, code] < max(limit, k / n / 2) * attempts[place - 1, code]
+            )
+            if k < gates.min_errors or k < limit * n or well_again or (dimension and not code):
+                continue
+            scatter = failures.scatter(dimension, code, place)
+            if beta_binomial_tail(k, n, float(usual[code]), scatter) >= gates.tail:
+                continue
+            # A refusal for its rate that a retry mended wakes nobody.
+            bad = (k, n)
+            if failures.attempts == "limited_attempts":
+                bad = int(lost[place, code]), int(made[place, code])
+            share = gates.page_burn * limits.allowed_share
+            pages = beta_binomial_tail(*bad, share, scatter) < _PAGE_TAIL
+            found.append(
+                Seen(
+                    scope=view.scope(dimension, code),
+                    window_minutes=minutes,
+                    observed=k / n,
+                    usual=float(usual[code]),
+                    score=surprise(k, float(usual[code]) * n) / minutes,
+                    severity="page" if pages else "ticket",
+                    calls=n,
+                    affected=k,
+                )
+            )
+            break
+    return found
+
+
+def _burning(view: View, limits: Limits) -> list[Seen]:
+    """Find where the errors that the objective allows go too fast, over a long and a short window."""
+    gates, allowed = limits.slo_burn, limits.allowed_share
+    until, recent = view.frame.until, watched(view.past.history.recent, view.past.quiet)
+    pairs: tuple[tuple[int, int, float, Severity], ...] = (
+        (60, 5, gates.page_fast, "page"),
+        (360, 30, gates.page_slow, "page"),
+        (4320, 360, gates.ticket, "ticket"),
+    )
+    found: list[Seen] = []
+    for dimension in ("", "feature"):
+        for long, short, burn, severity in pairs:
+            (lost, calls), (lost_now, calls_now) = (
+                _lost(
+                    (view.cells if minutes <= 60 else recent).between(until - minutes, until),
+                    dimension,
+                )
+                for minutes in (long, short)
+            )
+            over = (lost >= gates.min_errors) & (lost > burn * allowed * calls)
+            over &= lost_now > burn * allowed * calls_now
+            found += [
+                Seen(
+                    scope=view.scope(dimension, code),
+                    window_minutes=long,
+                    observed=float(lost[code] / calls[code]),
+                    usual=allowed,
+                    score=surprise(float(lost[code]), float(allowed * calls[code])) / long,
+                    severity=severity,
+                    calls=int(calls[code]),
+                    affected=int(lost[code]),
+                )
+                for code in np.flatnonzero(over).tolist()
+                if code or not dimension
+            ]
+    return found
+
+
+def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> list[Finding]:
+    if not seen:
+        return []
+    view, basis = failures.view, failures.past.basis
+    first = leader(view, seen, "attempts")
+    explanation = newest(view, explain(failures.table(min(first.window_minutes, 60))))
+    severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
+    if "user" in dict(explanation.where):
+        severity = "ticket"  # one user's own requests fail: nobody is woken for that
+    kind = dict((*explanation.where, *explanation.shared)).get("error_kind", "")
+    objective = f"objective {limits.success_objective:.0%}, {basis.history_hours} h of history"
+    return [
+        find(
+            view,
+            rule,
+            severity,
+            first,
+            title=(
+                f"{percent(first.observed)} of attempts of "
+                f"{scope_text(explanation.where, first.scope)} failed"
+                f"{f' with {kind}' if kind else ''} ({first.affected} of {first.calls}), "
+                f"usually {percent(first.usual)}"
+            ),
+            unit="share",
+            against=against_text("share", basis) if basis.seasonal else objective,
+            explanation=explanation,
+            others=seen,
+            noun="excess failures",
+            kind="error kind",
+            waiting=_waiting(failures, limits, first),
+            changes=changes(view, explanation),
+        )
+    ]
+
+
+def _waiting(failures: Failures, limits: Limits, seen: Seen) -> str:
+    view = failures.view
+    lost, _ = _lost(view.frame.window(min(seen.window_minutes, 60)), "")
+    a_minute = float(lost[0]) / min(seen.window_minutes, 60)
+    text = (
+        f"That is {seen.affected / seen.window_minutes:.1f} such attempts a minute; "
+        f"{a_minute:.1f} calls a minute fail for good."
+    )
+    until = view.frame.until
+    days = watched(view.past.history.days, view.past.quiet)
+    lost, calls = _lost(days.between(until - _OBJECTIVE_DAYS * DAY_MINUTES, until), "")
+    left = float(limits.allowed_share * calls[0] - lost[0])
+    if not calls[0] or not a_minute:
+        return text
+    if left <= 0:
+        return f"{text} The errors that the objective allows in {_OBJECTIVE_DAYS} days are used up."
+    return (
+        f"{text} At this rate the errors that the objective allows in {_OBJECTIVE_DAYS} days last "
+        f"{left / a_minute / 60:.1f} h more."
+    )
+
+
+def _lost(cells: Cells, dimension: str) -> tuple[Floats, Floats]:
+    size = cells.names.size(dimension) if dimension else 1
+    code = cells.code(dimension) if dimension else np.zeros(len(cells), np.int64)
+    calls = cells.count("calls")
+    failed = np.where(cells.code("error_kind") > 0, calls, 0)
+    return tally(code, failed, size), tally(code, calls, size)

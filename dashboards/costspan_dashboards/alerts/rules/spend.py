@@ -1,0 +1,297 @@
+"""`spend` and `entity_spend`: more dollars an hour than in the same stretch of days that are alike."""
+
+from decimal import Decimal
+
+import numpy as np
+
+from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs, explain
+from costspan_dashboards.alerts.chance import surprise
+from costspan_dashboards.alerts.finding import (
+    Finding,
+    Seen,
+    Severity,
+    against_text,
+    exact,
+    find,
+    leader,
+)
+from costspan_dashboards.alerts.frame import (
+    Cells,
+    Floats,
+    Ints,
+    tally,
+)
+from costspan_dashboards.alerts.limits import Limits, SpendLimits
+from costspan_dashboards.alerts.rules.naming import changes, is_unseen, newest
+from costspan_dashboards.alerts.rules.usage import PICO, alike, rows, told_change
+from costspan_dashboards.alerts.scopes import (
+    SCOPES,
+    WINDOWS_MINUTES,
+    Scope,
+    View,
+    figure,
+    usual,
+)
+from costspan_dashboards.figures import usd_text
+
+_ENOUGH_DAYS = 3
+_NEARLY_ALL = 0.95
+_MOST_GROWTH = 10.0
+
+
+def spend(view: View, limits: Limits) -> list[Finding]:
+    """Find scopes that spend more an hour than is usual for them."""
+    if not view.past.basis.seasonal:
+        return []
+    seen = [one for dimension in SCOPES for one in _too_much(view, limits.spend, dimension)]
+    if not seen:
+        return []
+    first = leader(view, seen, "calls")
+    money = rows(view, first.window_minutes)
+    explanation = newest(view, explain(money.table()))
+    kind, text = told_change(*money.usage(explanation.where), first.window_minutes)
+    if kind == "price":  # `price_change` and the budgets tell that
+        return []
+    severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
+    return [
+        find(
+            view,
+            "spend",
+            severity,
+            first,
+            title=(
+                f"Spend of {first.scope} is {_usd(first.observed)}/h, usually {_usd(first.usual)}/h"
+            ),
+            unit="usd_per_hour",
+            against=against_text("median", view.past.basis),
+            explanation=explanation,
+            others=seen,
+            noun="excess dollars",
+            kind=kind,
+            text=text,
+            waiting=_waiting(view, first),
+            changes=changes(view, explanation),
+        )
+    ]
+
+
+def entity_spend(view: View, limits: Limits) -> list[Finding]:
+    """Find single users who spend more than they do, and more than the growth of their peers.
+
+    Every environment is looked at: a loop in staging costs as much.
+    """
+    gates, basis = limits.spend, view.past.basis
+    if not basis.seasonal:
+        return []
+    suspects = _costly(view, gates)
+    if not len(suspects):
+        return []
+    users = view.past.history.read_users(suspects)
+    own, hours = alike(view, users)
+    seen: dict[int, Seen] = {}
+    for code in suspects.tolist():
+        mine = own.where(own.code("user") == code)
+        scale = PICO * hours * len(basis.days)
+        usually = float(mine.count("cost_pico").sum()) / scale
+        by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / len(basis.days))
+        for minutes in WINDOWS_MINUTES:
+            one = _spends(view, gates, code, minutes, usually, float(by_chance))
+            if one and (minutes > WINDOWS_MINUTES[0] or one.severity == "page"):
+                seen[code] = one
+                break
+    if not seen:
+        return []
+    ordered = sorted(seen.values(), key=lambda one: one.usual - one.observed)
+    explanation = _named(view, ordered, users.known)
+    first = ordered[0]
+    money = rows(view, first.window_minutes, everywhere=True)
+    kind, text = told_change(*money.usage((("user", first.scope.value),)), first.window_minutes)
+    unknown = view.frame.names.code("user", first.scope.value) not in users.known
+    who = f"user={first.scope.value}"
+    severity: Severity = "page" if any(one.severity == "page" for one in ordered) else "ticket"
+    return [
+        find(
+            view,
+            "entity_spend",
+            severity,
+            first,
+            title=(
+                f"Spend of {who} is {_usd(first.observed)}/h, "
+                + (
+                    "never seen before"
+                    if unknown
+                    else f"usually {_usd(first.usual)}/h for it and its peers"
+                )
+            ),
+            unit="usd_per_hour",
+            against=against_text("mean of the user itself, grown as its peers did, in", basis),
+            explanation=explanation,
+            others=ordered,
+            noun="excess dollars",
+            kind=kind,
+            text=[f"New: {who} was never seen before.", *text] if unknown else text,
+            waiting=_waiting(view, first),
+            changes=changes(view, explanation),
+        )
+    ]
+
+
+def _too_much(view: View, gates: SpendLimits, dimension: str) -> list[Seen]:
+    past, now = view.past, view.by(dimension)
+    known = usual(past, "cost_pico", dimension)
+    before = past.by(dimension)[figure("cost_usd_squared")]
+    days = [day - 1 for day in past.basis.days]
+    # A history shorter than a week may have seen a weekend only: Monday is no anomaly.
+    least_ratio = gates.min_ratio if past.basis.whole_week else 2 * gates.min_ratio
+    floor = 0.1 if len(days) >= _ENOUGH_DAYS else 0.5
+    found: dict[int, Seen] = {}
+    shorter_ratio: Floats | None = None
+    for place, minutes in enumerate(WINDOWS_MINUTES[1:], start=1):
+        per_hour = 60 / minutes
+        observed = now[figure("cost_pico")][place] / PICO * per_hour
+        level = known.level[place] / PICO * per_hour
+        # Few and dear calls scatter by themselves: a compound Poisson sum.
+        by_chance = np.sqrt(before[days, place].mean(axis=0)) * per_hour
+        spread = np.maximum.reduce(
+            [
+                known.spread[place] / PICO * per_hour,
+                floor * level,
+                by_chance,
+                np.full_like(level, float(gates.min_excess_usd_per_hour) / 10),
+            ]
+        )
+        excess = observed - level
+        ratio = observed / np.maximum(level, 1e-12)
+        squares = np.maximum(now[figure("cost_usd_squared")][place], 1e-30)
+        over = (excess >= float(gates.min_excess_usd_per_hour)) & (ratio >= least_ratio)
+        over &= excess > gates.z * spread
+        over &= (excess / per_hour) ** 2 / squares >= gates.min_calls
+        if shorter_ratio is not None:
+            many = now[figure("calls")][place] >= gates.min_calls * minutes / WINDOWS_MINUTES[1]
+            over &= ~(many & (shorter_ratio < gates.min_ratio))
+        shorter_ratio = ratio
+        for code in np.flatnonzero(over).tolist():
+            if code in found or (dimension and not code) or not known.days[code]:
+                continue
+            found[code] = _seen(view.scope(dimension, code), minutes, gates, float(observed[code]),
+                                float(level[code]), int(now[figure("calls")][place, code]))  # fmt: skip
+    return list(found.values())
+
+
+def _seen(
+    scope: Scope, minutes: int, gates: SpendLimits, observed: float, level: float, calls: int
+) -> Seen:
+    pages = observed - level >= float(gates.page_excess_usd_per_hour)
+    return Seen(
+        scope=scope,
+        window_minutes=minutes,
+        observed=observed,
+        usual=level,
+        score=surprise(observed, level),
+        severity="page" if pages else "ticket",
+        calls=calls,
+        affected=0,
+    )
+
+
+def _costly(view: View, gates: SpendLimits) -> Ints:
+    names, found = view.frame.names, np.zeros(0, np.int64)
+    for minutes in WINDOWS_MINUTES:
+        cells = view.frame.window(minutes)
+        cost = tally(cells.code("user"), cells.count("cost_pico"), names.size("user"))
+        cost[0] = 0
+        least = float(gates.min_excess_usd_per_hour) * PICO * minutes / 60
+        found = np.union1d(found, np.flatnonzero(cost >= least))
+    return found
+
+
+def _spends(
+    view: View, gates: SpendLimits, code: int, minutes: int, usually: float, by_chance: float
+) -> Seen | None:
+    cells = view.frame.window(minutes)
+    mine = cells.where(cells.code("user") == code)
+    cost = float(mine.count("cost_pico").sum()) / PICO
+    rate = cost * 60 / minutes
+    level = usually * _peers_growth(view, mine, usually, minutes)
+    excess = rate - level
+    squares = max(float(mine.sum("cost_usd_squared").sum()), 1e-30)
+    noise = max(
+        by_chance * np.sqrt(60 / minutes), 0.1 * level, float(gates.min_excess_usd_per_hour) / 10
+    )
+    enough = (
+        excess >= float(gates.min_excess_usd_per_hour)
+        and rate >= gates.min_ratio * level
+        and excess > gates.z * noise
+        and (excess * minutes / 60) ** 2 / squares >= gates.min_calls
+    )
+    if not enough:
+        return None
+    scope = Scope("user", view.frame.names.name("user", code))
+    return _seen(scope, minutes, gates, rate, level, int(mine.count("calls").sum()))
+
+
+def _peers_growth(view: View, mine: Cells, usually: float, minutes: int) -> float:
+    """Return how much more the others of the user's feature spend than usual; never less than 1."""
+    feature = int(tally(mine.code("feature"), mine.count("cost_pico")).argmax())
+    place = WINDOWS_MINUTES.index(minutes)
+    per_hour = 60 / minutes / PICO
+    now = view.by("feature")[figure("cost_pico")][place, feature] * per_hour
+    own = float(mine.count("cost_pico").sum()) * per_hour
+    before = usual(view.past, "cost_pico", "feature").level[place, feature] * per_hour
+    if before - usually <= 0:
+        return 1.0
+    return min(max((now - own) / (before - usually), 1.0), _MOST_GROWTH)
+
+
+def _named(view: View, seen: list[Seen], known: frozenset[int]) -> Explanation:
+    """Name each user with its feature; one never seen before with its model, if that is new too."""
+    names = view.frame.names
+    excess = sum(one.observed - one.usual for one in seen)
+    contributors: list[Contributor] = []
+    for one in seen[:3]:
+        cells = view.frame.window(one.window_minutes)
+        code = names.code("user", one.scope.value)
+        mine = cells.where(cells.code("user") == code)
+        shared = _shared(mine)
+        where = {"user": one.scope.value}
+        if code in known and "feature" in shared:
+            where["feature"] = shared["feature"]
+        if code not in known and "model" in shared and is_unseen(view, "model", shared["model"]):
+            where["model"] = shared["model"]
+        pairs: Pairs = tuple(
+            (name, where[name]) for name in ("feature", "model", "user") if name in where
+        )
+        contributors.append(
+            Contributor(
+                where=pairs,
+                also=tuple(pair for pair in shared.items() if pair[0] not in where),
+                actual=exact(one.observed),
+                expected=exact(one.usual),
+                share=(one.observed - one.usual) / excess,
+            )
+        )
+    first = contributors[0]
+    return Explanation(tuple(contributors), (*first.where, *first.also))
+
+
+def _shared(cells: Cells) -> dict[str, str]:
+    cost = cells.count("cost_pico")
+    found: dict[str, str] = {}
+    for dimension in ("feature", "model", "prompt", "team", "project", "key", "service"):
+        sums = tally(cells.code(dimension), cost)
+        most = int(sums.argmax())
+        if most and sums[most] >= _NEARLY_ALL * cost.sum():
+            found[dimension] = cells.names.name(dimension, most)
+    return found
+
+
+def _waiting(view: View, seen: Seen) -> str:
+    excess = _usd(seen.observed - seen.usual)
+    cells = view.frame.window(seen.window_minutes)
+    unpriced = int(cells.count("unpriced_calls").sum())
+    besides = f" {unpriced} calls without a price come on top." if unpriced else ""
+    return f"Each hour costs {excess} more than usual.{besides}"
+
+
+def _usd(amount: float) -> str:
+    return usd_text(Decimal(str(round(amount, 2))))

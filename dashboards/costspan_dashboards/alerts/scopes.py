@@ -1,0 +1,363 @@
+"""The present and the same minutes of past days, summed by scope: what nearly every rule reads.
+
+A scope is all calls or one value of one dimension. The past of a window is the same stretch of
+earlier days, so that day and week cancel out; which days are alike, `Basis` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costspan_dashboards.alerts.frame import (
+    BAND_MINUTES,
+    COUNTS,
+    DAY_MINUTES,
+    DIMENSIONS,
+    HISTORY_DAYS,
+    SLOT_MINUTES,
+    SUMS,
+    Cells,
+    Floats,
+    Frame,
+    History,
+    Ints,
+    Mark,
+    Names,
+    groups,
+)
+
+WINDOWS_MINUTES = (5, 15, 60)
+SCOPES = ("", "feature", "model", "team", "project", "key", "service")
+"""The dimensions that rules look at, one value at a time; '' is all calls."""
+DERIVED = ("failed_calls", "failed_attempts", "limited_calls", "limited_attempts")
+"""Failures of any kind but rate limits, and rate limits: they ask for different remedies."""
+
+_FIGURE = {name: place for place, name in enumerate((*COUNTS, *SUMS, *DERIVED))}
+_BAND_SLOTS = (BAND_MINUTES[1] - BAND_MINUTES[0]) // SLOT_MINUTES
+_WEEKS = (7, 14, 21, 28)
+_ENOUGH_WEEKS = 3
+_HOUR_OF_DAY_DAYS = 14
+_GROWTH_DAYS = 7
+_MOST_GROWTH = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The calls a figure is about: one value of one dimension, or all of them."""
+
+    dimension: str = ""
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.dimension}={self.value}" if self.dimension else "all calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Which past the present is compared with."""
+
+    kind: Literal["objective", "same hour of day", "same hour of week"]
+    days: tuple[int, ...]
+    """How many whole days ago the compared stretches are."""
+    history_hours: int
+
+    @property
+    def seasonal(self) -> bool:
+        """Say whether there is a past to compare with."""
+        return bool(self.days)
+
+    @property
+    def whole_week(self) -> bool:
+        """Say whether the history has seen a weekend and a Monday."""
+        return self.history_hours >= 7 * 24
+
+    def __str__(self) -> str:
+        history = (
+            f"{self.history_hours} h"
+            if self.history_hours < 48
+            else f"{self.history_hours // 24} days"
+        )
+        return f"{len(self.days)} same slots ({self.kind}), {history} of history"
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """Figures of the finest kinds of call: an array whose last axis is the leaf."""
+
+    names: Names
+    codes: Ints
+    """A row for each of DIMENSIONS; a column is one leaf."""
+    figures: Floats
+    """A row for each figure, then whatever axes, then the leaf."""
+
+    def by(self, dimension: str) -> Floats:
+        """Return the figures summed by the values of a dimension, '' for all calls.
+
+        The last axis is the value's number, the empty value included.
+        """
+        shape = self.figures.shape[:-1]
+        if not dimension:
+            return self.figures.sum(axis=-1, keepdims=True)
+        found = np.zeros((*shape, self.names.size(dimension)))
+        if self.codes.shape[1]:
+            code = self.codes[DIMENSIONS.index(dimension)]
+            order = np.argsort(code, kind="stable")
+            first = np.flatnonzero(np.diff(code[order], prepend=-1))
+            found[..., code[order][first]] = np.add.reduceat(
+                self.figures[..., order], first, axis=-1
+            )
+        return found
+
+
+def figure(name: str) -> int:
+    """Return the row of a figure."""
+    return _FIGURE[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What past days did in the windows that end at the slot, and around it."""
+
+    history: History
+    quiet: frozenset[int]
+    """Environments that are not looked at."""
+
+    @cached_property
+    def _cells(self) -> tuple[Cells, Ints, Ints]:
+        band = watched(self.history.band, self.quiet)
+        back = self.history.until - band.minute
+        day = (back + BAND_MINUTES[1] - 1) // DAY_MINUTES
+        return band, day, back - day * DAY_MINUTES
+
+    @cached_property
+    def observed(self) -> NDArray[np.bool_]:
+        """Whether anything at all was stored on each past day, one to HISTORY_DAYS ago."""
+        band, day, _ = self._cells
+        seen = np.zeros(HISTORY_DAYS, np.bool_)
+        seen[day[band.count("attempts") > 0] - 1] = True
+        return seen
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The days to compare with: none in the first day, then days, then weeks."""
+        history = self.history
+        if history.hours < 24 or history.first is None:
+            return Basis("objective", (), history.hours)
+        whole = (history.until - history.first - max(WINDOWS_MINUTES)) // DAY_MINUTES
+        days = [
+            day
+            for day in range(1, HISTORY_DAYS + 1)
+            if day <= whole and self.observed[day - 1] and not self._left_out(day)
+        ]
+        weeks = [day for day in days if day in _WEEKS]
+        if len(weeks) >= _ENOUGH_WEEKS:
+            return Basis("same hour of week", tuple(weeks), history.hours)
+        recent = tuple(day for day in days if day <= _HOUR_OF_DAY_DAYS)
+        return Basis("same hour of day" if recent else "objective", recent, history.hours)
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """By figure, day (the first is yesterday), window and leaf."""
+        band, day, age = self._cells
+        chosen = (age > 0) & (age <= WINDOWS_MINUTES[-1])
+        cells, day, age = band.where(chosen), day[chosen], age[chosen]
+        part = np.searchsorted(WINDOWS_MINUTES, age)
+        return _leaves(cells, [(HISTORY_DAYS, day - 1), (len(WINDOWS_MINUTES), part)])
+
+    @cached_property
+    def band(self) -> Leaves:
+        """By figure, day, slot around the window's end, and leaf."""
+        band, day, age = self._cells
+        slot = (-BAND_MINUTES[0] - age) // SLOT_MINUTES
+        shape = [(HISTORY_DAYS, day - 1), (_BAND_SLOTS, slot)]
+        return _leaves(band, shape, cumulative=False)
+
+    def by(self, dimension: str, *, band: bool = False) -> Floats:
+        """Return figures by day, window (or slot of the band) and value of a dimension."""
+        kept = self.history.kept
+        key = f"{dimension}/{band}/{sorted(self.quiet)}"
+        leaves = self.band if band else self.leaves
+        found = cast("Floats | None", kept.get(key))
+        if found is None or (dimension and found.shape[-1] != leaves.names.size(dimension)):
+            found = kept[key] = leaves.by(dimension)
+        return found
+
+    def usable(self, dimension: str) -> NDArray[np.bool_]:
+        """Return by day and value whether that day is a past to compare with."""
+        size = self.history.names.size(dimension) if dimension else 1
+        usable = np.zeros((HISTORY_DAYS, size), np.bool_)
+        usable[[day - 1 for day in self._whole_days], :] = True
+        for mark in self.history.marks:
+            if mark.dimension and mark.dimension != dimension:
+                continue
+            code = self.history.names.code(dimension, mark.value) if mark.dimension else slice(None)
+            for day in self._whole_days:
+                if self._covers(mark, day):
+                    usable[day - 1, code] = False
+        return usable
+
+    @cached_property
+    def _whole_days(self) -> list[int]:
+        first = self.history.first
+        if first is None:
+            return []
+        whole = (self.history.until - first - max(WINDOWS_MINUTES)) // DAY_MINUTES
+        return [
+            day for day in range(1, HISTORY_DAYS + 1) if day <= whole and self.observed[day - 1]
+        ]
+
+    def _left_out(self, day: int) -> bool:
+        return any(not mark.dimension and self._covers(mark, day) for mark in self.history.marks)
+
+    def _covers(self, mark: Mark, day: int) -> bool:
+        end = self.history.until - day * DAY_MINUTES
+        begin = end - max(WINDOWS_MINUTES)
+        if mark.kind == "new_level":
+            return begin < mark.since <= self.history.until
+        return begin < (mark.until or self.history.until) and end > mark.since
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What is usual of one figure, by window and value: its level and how far days scatter."""
+
+    level: Floats
+    spread: Floats
+    days: Ints
+    """By value: how many days that is known from."""
+
+
+def usual(past: Past, name: str, dimension: str, *, rising: bool = True) -> Usual:
+    """Return the level of a figure in the same stretch of days that are alike.
+
+    The median over weeks, moved by how the last seven days stand to *their* weeks: a level that
+    has been new for four days is the usual one. A rise is held against the higher of both, a fall
+    against the lower.
+    """
+    values = past.by(dimension)[_FIGURE[name]]
+    usable = past.usable(dimension)
+    known = np.where(usable[:, None, :], values, np.nan)
+    chosen = known[[day - 1 for day in past.basis.days]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = median(chosen)
+        spread = 1.4826 * median(np.abs(chosen - level))
+        if past.basis.kind == "same hour of week":
+            hour = known[:, -1, :]
+            ratios = np.stack(
+                [
+                    hour[day - 1] / median(hour[[day + 6, day + 13, day + 20]])
+                    for day in range(1, _GROWTH_DAYS + 1)
+                ]
+            )
+            ratios[~np.isfinite(ratios)] = np.nan
+            growth = median(ratios)
+            enough = np.isfinite(ratios).sum(axis=0) > _GROWTH_DAYS // 2
+            bounds = (1.0, _MOST_GROWTH) if rising else (1 / _MOST_GROWTH, 1.0)
+            level = level * np.where(enough, np.clip(growth, *bounds), 1.0)
+    days = np.isfinite(chosen[:, 0, :]).sum(axis=0)
+    return Usual(np.nan_to_num(level), np.nan_to_num(spread), days)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The present beside the past, without the environments that are not looked at."""
+
+    frame: Frame
+    past: Past
+
+    @classmethod
+    def of(cls, frame: Frame, quiet_environments: Iterable[str]) -> View:
+        """Return the view on a frame; `History.kept` keeps the past of its slot."""
+        names = frame.names
+        quiet = frozenset(names.code("environment", name) for name in quiet_environments)
+        kept = frame.history.kept
+        key = f"past/{sorted(quiet)}"
+        past = kept.get(key)
+        if not isinstance(past, Past):
+            past = kept[key] = Past(frame.history, quiet)
+        return cls(frame, past)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The present's cells of the longest window."""
+        return watched(self.frame.window(WINDOWS_MINUTES[-1]), self.past.quiet)
+
+    def window(self, minutes: int) -> Cells:
+        """Return the present's cells of a window."""
+        return self.cells.between(self.frame.until - minutes, self.frame.until)
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """By figure, window and leaf; the user is left out."""
+        age = self.frame.until - self.cells.minute
+        part = np.searchsorted(WINDOWS_MINUTES, age)
+        return _leaves(self.cells, [(len(WINDOWS_MINUTES), part)])
+
+    @cached_property
+    def _by(self) -> dict[str, Floats]:
+        return {}
+
+    def by(self, dimension: str) -> Floats:
+        """Return figures by window and value of a dimension."""
+        if dimension not in self._by:
+            self._by[dimension] = self.leaves.by(dimension)
+        return self._by[dimension]
+
+    def scope(self, dimension: str, code: int) -> Scope:
+        """Return the scope that has a number."""
+        return Scope(dimension, self.frame.names.name(dimension, code)) if dimension else Scope()
+
+
+def watched(cells: Cells, quiet: frozenset[int]) -> Cells:
+    """Return the cells of environments that are looked at."""
+    if not quiet:
+        return cells
+    keep = ~np.isin(cells.code("environment"), list(quiet))
+    return cells if keep.all() else cells.where(keep)
+
+
+def figures_of(cells: Cells) -> Floats:
+    """Return all figures of cells, a row each."""
+    kind = cells.code("error_kind")
+    limited = kind == cells.names.code("error_kind", "rate_limit")
+    failed = (kind > 0) & ~limited
+    calls, attempts = cells.count("calls"), cells.count("attempts")
+    derived = [calls * failed, attempts * failed, calls * limited, attempts * limited]
+    return np.concatenate([cells.counts.astype(np.float64), cells.sums, np.stack(derived)])
+
+
+def _leaves(cells: Cells, axes: list[tuple[int, Ints]], *, cumulative: bool = True) -> Leaves:
+    kinds = [row for name, row in zip(DIMENSIONS, cells.codes, strict=True) if name != "user"]
+    member, leaf = groups(kinds)
+    codes = cells.codes[:, member].copy()
+    codes[DIMENSIONS.index("user")] = 0
+    size = len(member)
+    shape = tuple(length for length, _ in axes)
+    place = np.zeros(len(cells), np.int64)
+    for length, position in axes:
+        place = place * length + position
+    place = place * size + leaf
+    flat = np.zeros((len(_FIGURE), int(np.prod(shape)) * size))
+    if len(cells):
+        order = np.argsort(place, kind="stable")
+        first = np.flatnonzero(np.diff(place[order], prepend=-1))
+        flat[:, place[order][first]] = np.add.reduceat(figures_of(cells)[:, order], first, axis=1)
+    found = flat.reshape(len(_FIGURE), *shape, size)
+    return Leaves(cells.names, codes, found.cumsum(axis=-2) if cumulative else found)
+
+
+def median(values: Floats) -> Floats:
+    """Return the median along the first axis of what is not NaN; NaN where nothing is known."""
+    if not len(values):
+        return np.full(values.shape[1:], np.nan)
+    ordered = np.sort(values, axis=0)  # NaN goes last
+    known = np.isfinite(values).sum(axis=0)
+    low, high = np.maximum(known - 1, 0) // 2, known // 2
+    pick = np.stack([low, np.minimum(high, len(values) - 1)])
+    return np.asarray(np.take_along_axis(ordered, pick, axis=0).mean(axis=0), np.float64)

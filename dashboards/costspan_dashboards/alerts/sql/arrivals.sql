@@ -1,0 +1,8 @@
+-- A row: the hour in which the first calls began, and when a call arrived at last. Only minimum and
+-- maximum are read, which a second delivery cannot change: no FINAL.
+-- parameters: since DateTime('UTC'), until DateTime('UTC')
+SELECT
+    (SELECT if(count() = 0, NULL, toNullable(min(hour))) FROM rollup_hours) AS first_hour,
+    if(count() = 0, NULL, toNullable(max(received_at))) AS latest_at
+FROM calls
+WHERE started_at >= {since:DateTime('UTC')} AND received_at <= {until:DateTime('UTC')}

@@ -1,0 +1,69 @@
+"""The store that a command works on, and one that only counts what a command would write."""
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from costspan.errors import Rejected
+from costspan_collector.settings import ClickHouse, read_settings
+from costspan_collector.store import Row, Store, connect, migrate, pending
+
+_STOP = (
+    "; this command writes, and one process has the embedded engine: stop `costspan serve` (apps "
+    "keep their spans meanwhile), run this, and start it again. A ClickHouse server, with "
+    "COSTSPAN_CLICKHOUSE_URL=https://..., takes both at once"
+)
+
+
+class Rehearsal(Store):
+    """A store that is read as it is and written to in appearance only."""
+
+    def __init__(self, store: Store) -> None:
+        vars(self).update(vars(store))
+        self.rows: Counter[str] = Counter()
+        """How many rows each table would get."""
+
+    def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
+        """Count `rows`."""
+        del token
+        self.rows[table] += len(rows)
+
+    def command(self, sql: str, **parameters: object) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def command_store(*, change: bool) -> Generator[Store]:
+    """Give the store that COSTSPAN_CLICKHOUSE_URL names; with `change`, one that can be written to.
+
+    Raises:
+        Rejected: another process has it, or its schema is old; the message says how to go on.
+        Unavailable: it does not answer.
+    """
+    url = read_settings(ClickHouse).url
+    try:
+        store = connect(url)
+    except Rejected as error:
+        if change and "in use by another" in str(error):
+            msg = f"{str(error).partition(';')[0]}{_STOP}"
+            raise Rejected(msg) from error
+        raise
+    try:
+        if change:
+            _migrate(store)
+        elif pending(store):
+            msg = "the schema is not up to date; run `costspan migrate` first"
+            raise Rejected(msg)
+        yield store
+    finally:
+        store.close()
+
+
+def _migrate(store: Store) -> None:
+    try:
+        migrate(store)
+    except Rejected as error:
+        if "readonly" in str(error).lower():
+            msg = f"{store.url} can only be read{_STOP}"
+            raise Rejected(msg) from error
+        raise

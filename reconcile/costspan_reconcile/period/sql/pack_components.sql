@@ -1,0 +1,10 @@
+-- One row per class of a reconciled line of a month, named by its day.
+-- parameters: since Date, until Date
+SELECT toString(day) AS name, formatRowNoNewline('JSONEachRow', *) AS line
+FROM current_recon_components
+WHERE day >= {since:Date} AND day < {until:Date}
+ORDER BY day, project, api_key_id, line_item, component, cause
+SETTINGS
+    output_format_json_quote_decimals = 1,
+    output_format_json_quote_64bit_integers = 0,
+    output_format_json_escape_forward_slashes = 0

@@ -1,0 +1,149 @@
+"""What `costspan reconcile show` prints: how the bill stands against the spans."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from costspan_collector.store import Store
+from costspan_reconcile import queries
+from costspan_reconcile.columns import UNKNOWN, aligned, percent, usd
+from costspan_reconcile.period.month import Month
+from costspan_reconcile.period.states import MonthRow, months
+from costspan_reconcile.queries import ClassRow, DayRow, LineItemRow, UninstrumentedKey
+from costspan_reconcile.settings import Reconcile
+from costspan_reconcile.standing import Standing, bill_standing
+
+_NOTE = 60
+"""Characters of a reason that fit beside a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The days of a range, and what they are made of."""
+
+    standing: Standing
+    days: Sequence[DayRow]
+    classes: Sequence[ClassRow]
+    unclassified: Sequence[LineItemRow]
+    uninstrumented_keys: Sequence[UninstrumentedKey]
+    months: Sequence[MonthRow]
+
+
+def statement(
+    store: Store, settings: Reconcile, since: date, until: date, now: datetime
+) -> Statement:
+    """Return how the days in `since <= day < until` stand.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
+    items = queries.recon_line_items(store, since, until)
+    return Statement(
+        bill_standing(store, settings, now),
+        queries.recon_days(store, since, until)[::-1],
+        queries.recon_classes(store, since, until),
+        [row for row in items if "UNCLASSIFIED" in row.causes],
+        queries.uninstrumented_keys(store, since, until),
+        [row for row in months(store) if row.month < until and Month(row.month).until > since],
+    )
+
+
+def statement_lines(found: Statement) -> list[str]:
+    """Return it for a person; amounts are USD, to six places."""
+    lines = found.standing.lines()
+    if not found.days:
+        return [*lines, "nothing is reconciled in these days; run `costspan reconcile run`"]
+    lines += ["", *_days(found.days)]
+    lines += ["", *_classes(found)]
+    for key in found.uninstrumented_keys:
+        name = f'"{key.key_name}" ({key.api_key_id})' if key.key_name else key.api_key_id
+        lines.append(
+            f"key {name} of {key.project_name or key.project} is not instrumented: "
+            f"{usd(key.amount_usd)} billed from {key.first_day} to {key.last_day}"
+        )
+    for item in found.unclassified:
+        lines.append(f"line item {item.line_item!r} is not understood: {usd(item.billed_usd)}")
+    if found.months:
+        lines += ["", *month_lines(found.months)]
+    return lines
+
+
+def month_lines(rows: Sequence[MonthRow]) -> list[str]:
+    """Return the table of months."""
+    table = [
+        (
+            str(Month(row.month)),
+            row.state,
+            f"{row.final_days} of {len(Month(row.month).days)}",
+            usd(row.billed_usd if row.state == "LOCKED" else row.ledger_usd),
+            "-" if row.invoice_usd is None else usd(row.invoice_usd),
+            f"{row.actor}, {row.at:%Y-%m-%d %H:%M} UTC" if row.at else "",
+        )
+        for row in rows
+    ]
+    return aligned(("month", "state", "final days", "billed", "invoice", ""), table, words=2)
+
+
+def _days(days: Sequence[DayRow]) -> list[str]:
+    rows = [
+        (
+            str(day.day),
+            day.day_state,
+            day.verdict,
+            usd(day.billed_usd),
+            usd(day.estimated_usd),
+            usd(None if day.billed_usd is None else _difference(day)),
+            UNKNOWN
+            if day.billed_usd is None
+            else percent(Fraction(day.captured_usd or 0), Fraction(day.billed_usd)),
+            f"{day.unpriced_calls:,}",
+            day.reason if len(day.reason) <= _NOTE else f"{day.reason[: _NOTE - 3]}...",
+        )
+        for day in days
+    ]
+    known = [day for day in days if day.billed_usd is not None and day.day_state != "OPEN"]
+    billed = _sum(day.billed_usd for day in known)
+    left_out = len(days) - len(known)
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            usd(billed),
+            usd(_sum(day.estimated_usd for day in known)),
+            usd(_sum(day.billed_usd for day in known) - _sum(day.estimated_usd for day in known)),
+            percent(_sum(day.captured_usd for day in known), billed),
+            f"{sum(day.unpriced_calls for day in known):,}",
+            f"without {left_out} days that are open or have no bill" if left_out else "",
+        )
+    )
+    head = ("day", "state", "verdict", "billed", "estimated", "difference", "captured")
+    return aligned((*head, "unpriced calls", ""), rows, words=3, total=True)
+
+
+def _classes(found: Statement) -> list[str]:
+    closed = {
+        day.day for day in found.days if day.billed_usd is not None and day.day_state != "OPEN"
+    }
+    totals: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for row in found.classes:
+        if row.day in closed:
+            totals[row.cause] += Fraction(row.amount_usd)
+    if not totals:
+        return ["billed and estimated are equal to the last digit"]
+    rows = [
+        (cause, usd(amount)) for cause, amount in sorted(totals.items(), key=lambda of: -abs(of[1]))
+    ]
+    rows.append(("billed less estimated", usd(sum(totals.values(), Fraction(0)))))
+    return aligned(("class", "USD"), rows, total=True)
+
+
+def _difference(day: DayRow) -> Fraction:
+    return Fraction(day.billed_usd or 0) - Fraction(day.estimated_usd)
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Fraction:
+    return sum((Fraction(amount or 0) for amount in amounts), Fraction(0))

@@ -1,0 +1,280 @@
+"""Spans that the engine reads by itself become the same rows as those that `normalise` reads."""
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValueList
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from costspan.pricing import default_book
+from costspan_collector import otlp
+from costspan_collector.intake import Intake
+from costspan_collector.normalise import normalise
+from costspan_collector.pipeline import Pipeline
+from costspan_collector.record import Call, HttpAttempt
+from costspan_collector.sent import take
+from costspan_collector.settings import Receiver
+from costspan_collector.store import Store
+
+RESOURCES = ("chat/completions", "responses", "embeddings", "completions")
+CASSETTES = Path(__file__).parents[1] / "data" / "cassettes"
+COUNTS = "SELECT service_name, fate, reason, toUInt64(sum(spans)) AS spans FROM span_counts GROUP BY ALL"
+
+
+@dataclass(frozen=True)
+class Count:
+    service_name: str
+    fate: str
+    reason: str
+    spans: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the store holds of a request."""
+
+    calls: list[Call]
+    attempts: list[HttpAttempt]
+    counts: Counter[Count]
+
+
+class Paths:
+    """A collector into which a request goes one way and the other."""
+
+    def __init__(self, store: Store, settings: Receiver, now: datetime) -> None:
+        self.store = store
+        self.now = now
+        self.pipeline = Pipeline(store, settings)
+        self._intake = Intake(self.pipeline, settings, default_book(), lambda: now)
+
+    def through_the_door(self, request: ExportTraceServiceRequest) -> Found:
+        """Let the engine read what it can."""
+        result = self._intake.read(request.SerializeToString(), otlp.PROTOBUF, "")
+        self._intake.submit(result).result(20)
+        return self._found()
+
+    def by_hand(self, request: ExportTraceServiceRequest) -> Found:
+        """Let `normalise` read everything."""
+        self.pipeline.submit(normalise(request, received_at=self.now, ingest_id=1)).result(20)
+        return self._found()
+
+    @property
+    def given_back(self) -> int:
+        """Return how often the engine read nothing, since a span was not as the shim makes them."""
+        return int(self.pipeline.counters.total("costspan_insert_failures_total"))
+
+    def _found(self) -> Found:
+        assert self.pipeline.settle()
+        assert self.pipeline.backlog.quarantined == 0
+        key = "ORDER BY trace_id, span_id"
+        calls = self.store.select(f"SELECT * FROM calls {key}", Call)
+        attempts = self.store.select(f"SELECT * FROM http_attempts {key}", HttpAttempt)
+        counts = self.store.select(COUNTS, Count)
+        for table in ("calls", "http_attempts", "span_counts"):
+            self.store.command(f"TRUNCATE TABLE {table}")
+        return Found(
+            [replace(call, ingest_id=0) for call in calls],
+            [replace(attempt, ingest_id=0) for attempt in attempts],
+            Counter(counts),
+        )
+
+
+@pytest.fixture
+def paths(store: Store, settings: Receiver, wire: Any) -> Iterator[Callable[..., Paths]]:
+    opened: list[Paths] = []
+
+    def open_(now: datetime = wire.now) -> Paths:
+        opened.append(Paths(store, settings, now))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.pipeline.close()
+
+
+def taken(request: ExportTraceServiceRequest, now: datetime) -> set[int]:
+    return take(request, received_at=now, ingest_id=1)[1]
+
+
+def replay(file: Path) -> Iterator[None]:
+    """Make the calls of a recording, with the SDK."""
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for item in yaml.load(file.read_text(encoding="utf-8"), loader)["interactions"]:  # noqa: S506
+        asked, told = item["request"], item["response"]
+        url = urlsplit(str(asked["uri"]))
+        resource = next((name for name in RESOURCES if url.path.endswith(f"/{name}")), None)
+        if asked["method"] != "POST" or resource is None:
+            continue
+        content = told["body"]["string"]
+        content = content if isinstance(content, bytes) else content.encode()
+        headers = {name.lower(): values[0] for name, values in told["headers"].items()}
+        if not content.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+            headers.pop("content-encoding", None)  # the recorder had decompressed it
+        for hop in ("transfer-encoding", "content-length"):
+            headers.pop(hop, None)
+
+        def answer(
+            _request: httpx2.Request,
+            status: int = told["status"]["code"],
+            headers: dict[str, str] = headers,
+            content: bytes = content,
+        ) -> httpx2.Response:
+            return httpx2.Response(status, headers=headers, content=content)
+
+        with openai.OpenAI(
+            api_key="sk-a-key-that-is-long-enough-to-hint",
+            base_url=f"{url.scheme}://{url.netloc}{url.path.removesuffix(f'/{resource}')}",
+            max_retries=1,
+            http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
+        ) as client:
+            part: Any = client
+            for name in resource.split("/"):
+                part = getattr(part, name)
+            body = json.loads(asked["body"])
+            names = inspect.signature(part.create).parameters
+            extra = {name: body.pop(name) for name in list(body) if name not in names}
+            try:
+                made: Any = part.create(**body, extra_body=extra or None)
+                if body.get("stream"):
+                    list(made)
+            except openai.APIError:
+                pass
+            yield
+
+
+def test_what_the_shim_sends_is_read_by_the_engine_as_by_hand(
+    paths: Callable[..., Paths], capture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the SDK's pause before it retries
+    captured = capture(priced_hosts=("*.openai.com", "*.azure.com"))
+    made = sum(1 for file in sorted(CASSETTES.rglob("*.yaml")) for _ in replay(file))
+    request = encode_spans(captured.spans)
+    both = paths(datetime.now(UTC).replace(microsecond=0))
+    found = both.through_the_door(request)
+    assert both.given_back == 0
+    expected = both.by_hand(request)
+    assert found.counts == expected.counts
+    assert found.attempts == expected.attempts
+    assert found.calls == expected.calls
+    spans = sum(len(scope.spans) for at in request.resource_spans for scope in at.scope_spans)
+    by_engine = len(taken(request, both.now))
+    print(f"{made} calls, {len(found.attempts)} attempts; the engine read {by_engine} of {spans}")
+    assert made > 300
+    assert by_engine > 0.9 * spans
+
+
+LONG = "é" * 600
+UNCHANGED: list[dict[str, Any]] = [
+    {},
+    {"parent_span_id": b"parent__"},
+    {"status": Status(code=Status.STATUS_CODE_ERROR)},
+    {"error.type": "Timeout", "costspan.error.code": "408"},
+    {"gen_ai.response.finish_reasons": ["stop", "length"]},
+    {"gen_ai.response.finish_reasons": []},
+    {"gen_ai.request.stream": True},
+    {"gen_ai.request.stream": False},
+    {"costspan.stream.outcome": "completed"},
+    {"gen_ai.response.time_to_first_chunk": 0.2503},
+    {"gen_ai.response.time_to_first_chunk": 0.0000025},
+    {"gen_ai.response.time_to_first_chunk": 5e-324},
+    {"gen_ai.response.time_to_first_chunk": 999999999.9999999},
+    {"costspan.request.retries": 65535},
+    {"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0},
+    {"gen_ai.usage.input_tokens": 2**40},
+    {"gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_creation.input_tokens": 400},
+    {"gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_creation.input_tokens": 401},
+    {"gen_ai.usage.cache_read.input_tokens": 2**40, "gen_ai.usage.input_tokens": 2**40},
+    {"gen_ai.usage.reasoning.output_tokens": 100},
+    {"gen_ai.usage.reasoning.output_tokens": 101},
+    {"costspan.usage.accepted_prediction_tokens": "many"},
+    {"costspan.cost.part.input": 0, "costspan.cost.part.output": 210_000_000},
+    {"costspan.cost.part.web_search": 0},
+    {"costspan.cost.part.search_content": 0},
+    {"costspan.cost.usd": "0.000210000000"},
+    {"costspan.cost.usd": "999999.999999999999", "costspan.cost.part.input": 999999999939999999},
+    {"costspan.price.status": "unknown_model"},
+    {"gen_ai.input.messages": "x" * 5000, "server.port": 443, "x": AnyValue()},
+    {"costspan.user": "ü\x00\n'", "costspan.feature": "x" * 1024},
+    {"start_time_unix_nano": 1763600000_123456789, "end_time_unix_nano": 1763600000_123458788},
+]
+"""Changes to a span that leave it as the shim makes them."""
+ODD: list[dict[str, Any]] = [
+    {"costspan.user": LONG},
+    {"costspan.user": "x" * 1025},
+    {"costspan.user": ""},
+    {"costspan.user": AnyValue()},
+    {"costspan.user": 0.0},
+    {"costspan.user": 1.5},
+    {"costspan.user": AnyValue(bytes_value=b"x")},
+    {"costspan.user": AnyValue(kvlist_value=KeyValueList())},
+    {"gen_ai.response.finish_reasons": [""]},
+    {"gen_ai.response.finish_reasons": [1.5]},
+    {"gen_ai.response.finish_reasons": [LONG]},
+    {"gen_ai.operation.name": "invoke_agent"},
+    {"gen_ai.usage.input_tokens": -1},
+    {"gen_ai.usage.output_tokens": 2**40 + 1},
+    {"gen_ai.usage.reasoning.output_tokens": -(2**63)},
+    {"costspan.request.retries": 65536},
+    {"gen_ai.response.time_to_first_chunk": "1"},
+    {"gen_ai.response.time_to_first_chunk": 0.0},
+    {"gen_ai.response.time_to_first_chunk": -0.0},
+    {"gen_ai.response.time_to_first_chunk": -1.0},
+    {"gen_ai.response.time_to_first_chunk": 1e9},
+    {"gen_ai.response.time_to_first_chunk": float("nan")},
+    {"gen_ai.response.time_to_first_chunk": float("inf")},
+    {"costspan.cost.usd": ""},
+    {"costspan.cost.usd": "0.00022"},
+    {"costspan.cost.usd": "2.1E-4"},
+    {"costspan.cost.usd": "0.0002100000000"},
+    {"costspan.cost.usd": "0.00021\n"},
+    {"costspan.cost.usd": "1000000"},
+    {"costspan.cost.usd": "-0.00021"},
+    {"costspan.cost.usd": "٣"},
+    {"costspan.cost.part.input": -1},
+    {"costspan.cost.part.input": 10**18},
+    {"costspan.cost.part.input": 2**63 - 1, "costspan.cost.part.output": 2**63 - 1},
+    {"costspan.price.status": "", "gen_ai.usage.input_tokens": 3},
+]
+"""Changes that only their values tell: the engine must see them and read nothing."""
+
+
+@pytest.mark.parametrize("changes", UNCHANGED, ids=str)
+def test_the_engine_reads_what_it_is_given_as_by_hand(
+    paths: Callable[..., Paths], wire: Any, changes: dict[str, Any]
+) -> None:
+    both = paths()
+    request = wire.request(wire.span(1), wire.span(2, **changes))
+    assert taken(request, wire.now) == {0, 1}
+    found = both.through_the_door(request)
+    assert both.given_back == 0
+    assert found == both.by_hand(request)
+    assert len(found.calls) == 2
+
+
+@pytest.mark.parametrize("changes", ODD, ids=str)
+def test_what_is_odd_is_read_by_hand_after_all(
+    paths: Callable[..., Paths], wire: Any, changes: dict[str, Any]
+) -> None:
+    both = paths()
+    request = wire.request(wire.span(1), wire.span(2, **changes), wire.span(3))
+    assert taken(request, wire.now) == {0, 1, 2}
+    found = both.through_the_door(request)
+    assert both.given_back == 1
+    assert found == both.by_hand(request)
+    assert len(found.calls) >= 2
