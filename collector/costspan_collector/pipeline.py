@@ -28,7 +28,7 @@ _log = logging.getLogger("costspan.pipeline")
 
 _ROWS_AT_ONCE = 20_000
 _RETRY_SECONDS = 1.0
-_SCHEMA = f"{Path(__file__).with_name('sql') / 'sent.proto'}:Sent"
+SCHEMA = f"{Path(__file__).with_name('sql') / 'sent.proto'}:Sent"
 
 
 class QueueFull(Unavailable):
@@ -327,27 +327,29 @@ class Pipeline:
                 statement = load_sql("costspan_collector", f"insert_sent_{table}")
                 data = b"".join(part.block for part in parts)
                 token = f"{segment.name}.sent"
-                self._store.insert_read(statement, data, schema=_SCHEMA, token=token)
+                self._store.insert_read(
+                    table, data, statement=statement, schema=SCHEMA, token=token
+                )
         except Rejected:
             return self._read_here(segment, parts)
         return self._frame([accepted(table, part.block) for part in parts]), 0
 
     def _read_here(self, segment: Segment, parts: Sequence[Part]) -> tuple[Frame, int]:
-        results: list[Normalised] = []
+        made: list[Part] = []
         refused = 0
-        for index, part in enumerate(parts):
+        for index, part in enumerate(parts):  # each by itself, so that not all pay for one
             try:
                 result = read(part.block)
+                made += self._frame([result])
             except Rejected as error:
                 refused += 1
                 path = self._segments.quarantine(segment, part, index)
                 _log.error("%s; it is kept in %s", error, path)
             else:
-                results.append(result)
                 self._count_rest(result)
                 for fault in result.refused:
                     _log.warning("a span that was acknowledged is refused: %s", fault)
-        return self._frame(results), refused
+        return made, refused
 
     def _insert(self, segment: Segment, table: str, parts: Sequence[Part]) -> int:
         """Insert the rows of one table; return how many parts the store refused for good."""

@@ -14,7 +14,15 @@ from costspan_collector.settings import ClickHouse
 from costspan_collector.store import Store, connect
 from costspan_dashboards.figures import escaped
 from costspan_dashboards.filter_bar import filter_bar
-from costspan_dashboards.views import alerts, allocation, calls, home, reconciliation, spend
+from costspan_dashboards.views import (
+    alerts,
+    allocation,
+    calls,
+    close,
+    home,
+    reconciliation,
+    spend,
+)
 
 # A file of ours: the browser would fetch a named icon from another host.
 _ICON = str(files("costspan_dashboards").joinpath("icon.svg"))
@@ -31,6 +39,7 @@ def main() -> None:
         "Alerts": lambda: alerts.draw(store, filters.time),
         "Reconciliation": lambda: reconciliation.draw(store, filters.time),
         "Allocation": lambda: allocation.draw(store, filters.time),
+        "Close": lambda: close.draw(store),
     }
     page = st.navigation(
         [

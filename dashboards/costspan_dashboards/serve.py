@@ -33,6 +33,7 @@ from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
 from costspan_reconcile.allocate.settings import Allocation
 from costspan_reconcile.settings import Reconcile
+from costspan_reconcile.tolerances import Tolerances
 
 _log = logging.getLogger("costspan.serve")
 
@@ -68,7 +69,8 @@ def serving(settings: Settings) -> Generator[Serving]:
             of allocation rules is wrong; the message names it. A server that does not answer is waited for, beside.
     """
     for line in unknown_variables(
-        os.environ, (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Allocation, Alerts)
+        os.environ,
+        (Audit, ClickHouse, Receiver, Upkeep, Pricing, Reconcile, Tolerances, Allocation, Alerts),
     ):
         _log.warning(line)
     book, policy = settings.pricing.book(), settings.allocation.read()

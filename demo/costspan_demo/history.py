@@ -6,7 +6,7 @@ The spans are what the shim would have written: names by `costspan.semconv`, cos
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -17,16 +17,14 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 
 from costspan import semconv
 from costspan.errors import Unavailable
-from costspan.money import plain
 from costspan.pricing import price
 from costspan.usage import Usage
 from costspan_demo.organization import Organization
+from costspan_demo.spans import Attributes, cost, nanoseconds
 from costspan_demo.traffic import Call
 
 ENVIRONMENT = "demo"
 _CALLS_PER_REQUEST = 500
-
-Attributes = dict[str, str | int | float | bool | list[str]]
 
 
 def load(
@@ -98,7 +96,7 @@ def _write(
         f"{operation} {call.feature.model}",
         kind=SpanKind.CLIENT,
         attributes={semconv.OPERATION: operation} | place | _attributes(call, organization),
-        start_time=_ns(call.started_at),
+        start_time=nanoseconds(call.started_at),
     )
     if call.failure is not None:
         span.set_status(Status(StatusCode.ERROR, call.failure.error))
@@ -119,13 +117,13 @@ def _write(
                 semconv.HTTP_STATUS: refused,
                 semconv.ATTEMPT: attempt,
             },
-            start_time=_ns(call.started_at + share * attempt),
+            start_time=nanoseconds(call.started_at + share * attempt),
         )
         if refused >= 400:
             http.set_attribute(semconv.ERROR_TYPE, str(refused))
             http.set_status(Status(StatusCode.ERROR))
-        http.end(_ns(call.started_at + share * (attempt + 1)))
-    span.end(_ns(call.ended_at))
+        http.end(nanoseconds(call.started_at + share * (attempt + 1)))
+    span.end(nanoseconds(call.ended_at))
 
 
 def _attributes(call: Call, organization: Organization) -> Attributes:
@@ -184,19 +182,4 @@ def _cost(call: Call) -> Attributes:
         reasoning_tokens=call.reasoning_tokens,
     )
     tier = None if call.feature.api == "embeddings" else "default"
-    priced = price(usage, model=call.served, at=call.started_at, tier=tier)
-    found: Attributes = {
-        semconv.PRICE_STATUS: priced.status.value,
-        semconv.PRICE_BOOK: priced.book,
-        semconv.PRICE_PATH: priced.path,
-    }
-    if priced.usd is not None:
-        found[semconv.COST_USD] = plain(priced.usd)
-        found |= {semconv.COST_PART + part.meter: part.pico for part in priced.parts}
-    return found
-
-
-def _ns(moment: datetime) -> int:
-    """Return nanoseconds since 1970, without a float in between."""
-    since = moment - datetime.fromtimestamp(0, moment.tzinfo)
-    return (since // timedelta(microseconds=1)) * 1000
+    return cost(price(usage, model=call.served, at=call.started_at, tier=tier))

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from costspan import semconv
 from costspan.money import plain
-from costspan.pricing import Book, price
+from costspan.pricing import Book, Price, price
 from costspan.usage import Usage
 from costspan_demo.ledger import Entry
 
@@ -36,8 +36,7 @@ class Sight:
     user: str = ""
     tier: str = ""
     """Of the response; empty where it did not say."""
-    ended: bool = True
-    """Whether usage was seen at all."""
+    usage_seen: bool = True
     error: str = ""
     stream_outcome: str = ""
     longest_answer: int | None = None
@@ -70,8 +69,8 @@ def _span(sight: Sight) -> Span:
         span_id=_id(f"{sight.scope} {entry.request_id}", 8),
         name=f"{operation} {sight.model or entry.model}",
         kind=Span.SPAN_KIND_CLIENT,
-        start_time_unix_nano=_ns(entry.started_at),
-        end_time_unix_nano=_ns(entry.at),
+        start_time_unix_nano=nanoseconds(entry.started_at),
+        end_time_unix_nano=nanoseconds(entry.at),
         attributes=_pairs({semconv.OPERATION: operation} | _attributes(sight)),
         status=Status(code=Status.STATUS_CODE_ERROR if failed else Status.STATUS_CODE_UNSET),
     )
@@ -96,7 +95,7 @@ def _attributes(sight: Sight) -> Attributes:
         found |= {semconv.REQUEST_STREAM: True, semconv.STREAM_OUTCOME: sight.stream_outcome}
     if sight.error:
         found[semconv.ERROR_TYPE] = sight.error
-    if not sight.ended:
+    if not sight.usage_seen:
         return {name: value for name, value in (found | _bounds(sight)).items() if value != ""}
     found |= {
         semconv.REQUEST_ID: entry.request_id,
@@ -145,14 +144,20 @@ def _cost(sight: Sight) -> Attributes:
 
 def _priced(sight: Sight, usage: Usage) -> Attributes:
     entry = sight.entry
-    priced = price(
-        usage,
-        model=entry.model,
-        at=sight.priced_at or entry.started_at,
-        tier=sight.tier or None,
-        batch=entry.batch,
-        book=sight.book,
+    return cost(
+        price(
+            usage,
+            model=entry.model,
+            at=sight.priced_at or entry.started_at,
+            tier=sight.tier or None,
+            batch=entry.batch,
+            book=sight.book,
+        )
     )
+
+
+def cost(priced: Price) -> Attributes:
+    """Return the attributes that say what a call costs."""
     found: Attributes = {
         semconv.PRICE_STATUS: priced.status.value,
         semconv.PRICE_BOOK: priced.book,
@@ -180,6 +185,7 @@ def _id(text: str, length: int) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:length]
 
 
-def _ns(moment: datetime) -> int:
+def nanoseconds(moment: datetime) -> int:
+    """Return nanoseconds since 1970, without a float in between."""
     since = moment - datetime.fromtimestamp(0, UTC)
     return since // timedelta(microseconds=1) * 1000

@@ -16,8 +16,6 @@ from costspan_reconcile.amounts import step
 from costspan_reconcile.usage_pages import UsageRow
 from costspan_reconcile.wire_json import Incomplete, decode, fail, number, record, records, text
 
-__all__ = ["Buckets", "CostDay", "CostRow", "Incomplete", "content_sha256", "cost_days"]
-
 CURRENCY = "usd"
 CONTROL_TOLERANCE_USD = Fraction(1, 10**9)
 """Amounts that come as floats are printed with 17 digits, so two groupings of one day can differ

@@ -89,7 +89,7 @@ def _range(args: argparse.Namespace, settings: "Reconcile", now: datetime) -> tu
 
 def _fetch(args: argparse.Namespace) -> int:
     from costspan_collector.settings import read_settings
-    from costspan_reconcile.command_store import Rehearsal, command_store
+    from costspan_reconcile.command_store import command_store
     from costspan_reconcile.fetch import fetch
     from costspan_reconcile.settings import Reconcile
 
@@ -97,8 +97,7 @@ def _fetch(args: argparse.Namespace) -> int:
     settings.key()
     since, until = _range(args, settings, now)
     with command_store(change=not args.dry_run) as store:
-        target = Rehearsal(store) if args.dry_run else store
-        fetched = fetch(target, settings, since, until, now)
+        fetched = fetch(store, settings, since, until, now, dry_run=args.dry_run)
     fetched.check()
     kept = fetched.kept
     if args.json:

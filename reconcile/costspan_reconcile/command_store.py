@@ -14,6 +14,8 @@ _STOP = (
     "COSTSPAN_CLICKHOUSE_URL=https://..., takes both at once"
 )
 
+_ONLY_READS = ("READONLY", "readonly", "this door is for reading")
+
 
 class Rehearsal(Store):
     """A store that is read as it is and written to in appearance only."""
@@ -63,7 +65,7 @@ def _migrate(store: Store) -> None:
     try:
         migrate(store)
     except Rejected as error:
-        if "readonly" in str(error).lower():
+        if any(sign in str(error) for sign in _ONLY_READS):
             msg = f"{store.url} can only be read{_STOP}"
             raise Rejected(msg) from error
         raise

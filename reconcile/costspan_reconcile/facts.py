@@ -15,7 +15,14 @@ from typing import TypeVar
 from costspan.quantities import part_of
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile import ledger
-from costspan_reconcile.explain import WINDOW, DayState, Repeated, Traffic, day_state
+from costspan_reconcile.explain import (
+    ALL_KEYS,
+    WINDOW,
+    DayState,
+    Repeated,
+    Traffic,
+    day_state,
+)
 from costspan_reconcile.ledger import BilledLine, ProviderUsage, Reading
 from costspan_reconcile.line_items import Form, LineItem, read_line_item, usage_item
 from costspan_reconcile.match import Billed, Counted, Estimated
@@ -255,7 +262,7 @@ def read_facts(store: Store, since: date, until: date) -> Facts:
         Keys(ledger.api_keys(store), seen),
         paid_prices(store, since - CHANGE_WITHIN, until + DISCOUNT_WITHIN),
         _days(store, "locked_days", since, until),
-        _days(store, "dropped_days", since, until),
+        _days(store, "dropped_days", since - _ONE_DAY, until + _ONE_DAY),
     )
 
 
@@ -404,12 +411,17 @@ def traffic(
             for asked in kind.asked_for:
                 answers[asked].add(_family(kind.model))
     found: defaultdict[tuple[str, str, str], Traffic] = defaultdict(Traffic)
+
+    def add(project: str, key: str, model: str, more: Traffic) -> None:
+        found[project, key, model] += more
+        found[project, ALL_KEYS, model] += more
+
     for kind in kinds:
         if not kind.counted_calls and not kind.unseen_calls:
             continue
         known = answers.get(kind.model, set()) if not kind.counted_calls else set[str]()
         model = next(iter(known)) if len(known) == 1 else _family(kind.model)
-        found[*keys.name(kind.project, kind.key_hint), model] += Traffic(
+        made = Traffic(
             kind.counted_calls,
             kind.unseen_calls,
             kind.bounded_calls,
@@ -417,9 +429,11 @@ def traffic(
             kind.unseen_output,
             kind.retries,
         )
+        add(*keys.name(kind.project, kind.key_hint), model, made)
     for row in counts:
         if row.kind == "requests" and row.model and row.source not in _SERVICE_ENDPOINTS:
-            found[row.project, row.api_key_id, _family(row.model)] += Traffic(requests=row.quantity)
+            requests = Traffic(requests=row.quantity)
+            add(row.project, row.api_key_id, _family(row.model), requests)
     return dict(found)
 
 

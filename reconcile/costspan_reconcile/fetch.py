@@ -65,10 +65,19 @@ class Fetched:
             raise (Unavailable if isinstance(self.failure, Unavailable) else Rejected)(msg)
 
 
-def fetch(store: Store, settings: Reconcile, since: date, until: date, now: datetime) -> Fetched:
+def fetch(
+    store: Store,
+    settings: Reconcile,
+    since: date,
+    until: date,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+) -> Fetched:
     """Read the bill of the days in `since <= day < until` that have begun, and keep it.
 
-    A long stretch is read in pieces, the newest first, and ends with the first that fails.
+    A long stretch is read in pieces, the newest first, and ends with the first that fails. With
+    `dry_run` nothing is kept, and the result says what would be.
 
     Raises:
         Rejected: there is no admin key, or no such day; the message says what to set.
@@ -81,7 +90,7 @@ def fetch(store: Store, settings: Reconcile, since: date, until: date, now: date
     done: list[Fetched] = []
     with ONE_AT_A_TIME, admin_client(settings) as client:
         for days in _pieces(since, until):
-            done.append(_fetch(store, settings, client, days, now))
+            done.append(_fetch(store, settings, client, days, now, dry_run=dry_run))
             if done[-1].failure is not None:
                 break
     return _together(done)
@@ -108,20 +117,27 @@ def _together(pieces: Sequence[Fetched]) -> Fetched:
 
 
 def _fetch(
-    store: Store, settings: Reconcile, client: OpenAI, days: Sequence[date], now: datetime
+    store: Store,
+    settings: Reconcile,
+    client: OpenAI,
+    days: Sequence[date],
+    now: datetime,
+    *,
+    dry_run: bool,
 ) -> Fetched:
     since, until = days[0], days[-1] + timedelta(days=1)
     refused = ledger.refused_groupings(store, since, until, now - _REFUSED_FOR)
     bill = read_bill(client, days, now, refused)
     if bill.costs_failure is None:
         _see_whose(store, settings, bill)
-    kept = ledger.keep_bill(store, bill)
+    kept = (ledger.compare_bill if dry_run else ledger.keep_bill)(store, bill)
     notes: list[str] = []
     if bill.costs_failure is None:
         notes += _no_usage(bill)
         if bill.grouped_by[COSTS] == WITHOUT_KEY:
             notes.append("the bill is not split by key: this organization's Costs refuse it")
-        notes += _refresh_keys(store, client, bill)
+        if not dry_run:
+            notes += _refresh_keys(store, client, bill)
     return Fetched(kept, bill.costs_failure, tuple(notes))
 
 

@@ -129,17 +129,33 @@ def keep_bill(store: Store, bill: Bill) -> Kept:
             for source, grouped_by in bill.refused
         ],
     )
-    good = {
-        (reading.source, reading.day): reading
-        for reading in store.select(
-            load_sql(_PACKAGE, "good_readings"), Reading, since=since, until=until
-        )
-    }
+    good = _good(store, bill)
     costs, lines = _costs(bill, fetch_id, good, billed_lines(store, since, until))
     usage, counts = _usage(bill, fetch_id, good)
     store.insert("billed_lines", lines)
     store.insert("provider_usage", counts)
     store.insert("billing_days", [*costs, *usage])
+    return _kept_of(bill, fetch_id, costs)
+
+
+def compare_bill(store: Store, bill: Bill) -> Kept:
+    """Return what `keep_bill` would change. Writes nothing."""
+    fetch_id = uuid4()
+    costs, _ = _costs(bill, fetch_id, _good(store, bill), ())
+    return _kept_of(bill, fetch_id, costs)
+
+
+def _good(store: Store, bill: Bill) -> Mapping[tuple[str, date], Reading]:
+    """Return the newest good reading of each source and day before this one."""
+    since, until = bill.days[0], bill.days[-1] + timedelta(days=1)
+    sql = load_sql(_PACKAGE, "good_readings")
+    return {
+        (reading.source, reading.day): reading
+        for reading in store.select(sql, Reading, since=since, until=until)
+    }
+
+
+def _kept_of(bill: Bill, fetch_id: UUID, costs: Sequence[Reading]) -> Kept:
     read = [reading for reading in costs if reading.status == "ok"]
     return Kept(
         pages=len(bill.pages),

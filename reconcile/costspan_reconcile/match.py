@@ -10,7 +10,7 @@ The first rung that fits is taken, and kept with the line:
     M6  on one side only
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -353,13 +353,17 @@ class _Usage:
                 count.by_agents += row.quantity if row.by_agents else 0
                 self._families[row.project, key, product.family].add(product)
 
-    def of(self, lines: Sequence[Line]) -> _Count | None:
-        """Return the count of the product of `lines`, None where none is surely of it alone."""
+    def of(self, lines: Sequence[Line], *, alone: bool) -> _Count | None:
+        """Return the count of the product of `lines`, None where none is surely of it alone.
+
+        `alone` says that no other key of the project has the product.
+        """
         first = lines[0]
         product = first.item.product
         keys = first.keys
-        if not self._keyed and any(line.bill for line in lines):
-            keys = (_ANY_KEY,)
+        billed = any(line.bill for line in lines)
+        if not self._keyed if billed else not first.api_key_id:
+            keys = (_ANY_KEY,) if billed or alone else ()
         found = [self._one(first.project, key, product) for key in keys]
         known = [count for count in found if count is not None]
         if not known or len(known) < len(found):
@@ -384,9 +388,8 @@ class _Usage:
 
     def knows(self, line: Line) -> bool:
         """Return whether anything of the family of a line was counted."""
-        return any(
-            (line.project, key, line.item.product.family) in self._families for key in line.keys
-        )
+        keys = line.keys if line.api_key_id else (_ANY_KEY,)
+        return any((line.project, key, line.item.product.family) in self._families for key in keys)
 
 
 _ANY_KEY = "*"
@@ -399,28 +402,24 @@ def _with_usage(
     groups: defaultdict[tuple[str, tuple[str, ...], LineItem], list[Line]] = defaultdict(list)
     found: list[Line] = []
     for line in lines:
-        if (
-            line.item.form is Form.UNCLASSIFIED
-            or line.item.surface
-            or not (line.bill or line.api_key_id)
-        ):
+        if line.item.form is Form.UNCLASSIFIED or line.item.surface:
             found.append(line)
         else:
             groups[line.project, line.keys, line.item.product].append(line)
-    families: defaultdict[tuple[str, tuple[str, ...], LineItem], int] = defaultdict(int)
-    for project, keys, product in groups:
-        families[project, keys, product.family] += 1
+    names = Counter((project, keys, product.family) for project, keys, product in groups)
+    places = Counter((project, family) for project, _, family in names)
     for (project, keys, product), group in groups.items():
-        count = usage.of(group)
-        if count is not None and families[project, keys, product.family] > 1:
-            # Two names of one family: a count by another name is of neither for sure.
-            count = count if usage.names(project, keys, product) else None
-        for line, tiers in zip(group, _shares(group, count.tiers if count else None), strict=True):
-            if tiers is None and not line.bill and counts_all and not usage.knows(line):
-                tiers = {}  # it was counted, and there was none
+        count = usage.of(group, alone=places[project, product.family] == 1)
+        if names[project, keys, product.family] > 1 and not usage.names(project, keys, product):
+            count = None  # two names of one family: a count by a third is of neither for sure
+        tiers = _shares(group, count.tiers if count else None)
+        for line, share in zip(group, tiers, strict=True):
+            used = share
+            if used is None and not line.bill and counts_all and not usage.knows(line):
+                used = {}  # all use was counted, and there was none
             agents = count.by_agents if count and len(group) == 1 else 0
             found.append(
-                line if tiers is None else replace(line, usage=tiers, agents_quantity=agents)
+                line if used is None else replace(line, usage=used, agents_quantity=agents)
             )
     return found
 

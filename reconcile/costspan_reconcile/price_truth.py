@@ -5,7 +5,7 @@ for many models, and tokens that cost nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -112,7 +112,8 @@ class PriceTruth:
 def price_truth(store: Store, since: date, until: date, book: Book) -> PriceTruth:
     """Return what the bill of `since <= day < until` says of prices."""
     prices = unit_prices(paid_prices(store, since, until), Prices(book))
-    return PriceTruth(prices, discounts(prices), changes(prices), free_tokens(prices))
+    found = discounts(prices)
+    return PriceTruth(prices, found, changes(prices), free_tokens(prices, found))
 
 
 def paid_prices(store: Store, since: date, until: date) -> list[Paid]:
@@ -218,18 +219,16 @@ def changes(prices: Iterable[UnitPrice]) -> tuple[PriceChange, ...]:
     return tuple(found)
 
 
-def free_tokens(prices: Iterable[UnitPrice]) -> tuple[FreeTokens, ...]:
+def free_tokens(prices: Iterable[UnitPrice], known: Sequence[Discount]) -> tuple[FreeTokens, ...]:
     """Return the days on which tokens cost nothing at all, or a pool of them was used up."""
     by_day: defaultdict[date, list[UnitPrice]] = defaultdict(list)
     for one in prices:
-        by_day[one.day].append(one)
+        if one.book_usd and not is_discounted(one.paid_usd / one.book_usd, known):
+            by_day[one.day].append(one)
     found: list[FreeTokens] = []
-    for day in sorted(by_day):
-        rows = [
-            (one.item, one.quantity, one.amount_usd, one.book_usd or Fraction(0))
-            for one in by_day[day]
-        ]
-        nothing_paid = {pool_of(one.item) for one in by_day[day] if not one.paid_usd}
+    for day, paid in sorted(by_day.items()):
+        rows = [(one.item, one.quantity, one.amount_usd, one.book_usd or _NOTHING) for one in paid]
+        nothing_paid = {pool_of(one.item) for one in paid if not one.paid_usd}
         for pool, tokens in sorted(free_by_pool(rows).items()):
             whole = is_whole_pool(tokens)
             if whole or pool in nothing_paid:
@@ -237,6 +236,12 @@ def free_tokens(prices: Iterable[UnitPrice]) -> tuple[FreeTokens, ...]:
     return tuple(found)
 
 
+def is_discounted(ratio: Fraction, known: Iterable[Discount]) -> bool:
+    """Return whether a share of the price is one that was agreed on."""
+    return any(abs(ratio - discount.share) <= SAME_DISCOUNT for discount in known)
+
+
+_NOTHING = Fraction(0)
 _LEAST_DAYS_OF_A_PRICE = 2
 
 

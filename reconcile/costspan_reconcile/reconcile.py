@@ -46,6 +46,7 @@ from costspan_reconcile.price_truth import (
     PriceChange,
     changes,
     discounts,
+    is_discounted,
     unit_prices,
 )
 from costspan_reconcile.results import ReconRun, write
@@ -140,22 +141,21 @@ class _Day:
         )
         return [(line, parts(line, facts.day, self._prices)) for line in lines]
 
-    @cached_property
-    def pools(self) -> frozenset[str]:
-        """The pools of free tokens that the bill shows to be used up."""
-        rows = (
+    def pools(self, known: Sequence[Discount]) -> frozenset[str]:
+        """Return the pools of free tokens that the bill shows to be used up."""
+        day = self.facts.day
+        rows = [
             (line.item, Fraction(quantity), line.billed, price)
             for line, _ in self.lines
-            if (quantity := _most(line)) and (price := self._prices.of(line.item, self.facts.day))
-        )
+            if (quantity := _most(line)) and (price := self._prices.of(line.item, day))
+            if not is_discounted(line.billed / (quantity * price), known)
+        ]
         found = free_by_pool(rows)
         return frozenset(pool for pool, tokens in found.items() if is_whole_pool(tokens))
 
     @cached_property
     def coverage(self) -> Mapping[Place, Fraction]:
-        """What calls at midnight may have moved to this day or away; nothing while it is open."""
-        if self.facts.state is DayState.OPEN:
-            return {}
+        """The coverage of each line that has any, in dollars."""
         return {place(line): found.coverage for line, found in self.lines if found.coverage}
 
 
@@ -182,27 +182,30 @@ class _Run:
                 yield window[0], window[1], window[2]
 
     def sha256(self, yesterday: _Day, today: _Day, tomorrow: _Day) -> str:
-        """Return the hash of everything that the result of a day depends on."""
+        """Return the hash of everything that the result of a day depends on, in a fixed order."""
         facts, keys = today.facts, self._facts.keys
+        instrumented, unnamed = keys.around(facts.day)
+        found_discounts, found_changes = self._prices_of(facts.day)
+        dropped = facts.day in self._facts.dropped
         inputs = (
             (self._prices.book.version, GRAMMAR, self._tolerances.model_dump_json()),
-            (
-                facts.state,
-                facts.settled,
-                facts.blocked,
-                facts.reason,
-                facts.day in self._facts.dropped,
-            ),
+            (facts.state, facts.settled, facts.blocked, facts.reason, dropped),
             today.sha256,
-            [
-                day.sha256
-                for day in (yesterday, tomorrow)
-                if day.facts.good and day.facts.state is not DayState.OPEN
-            ],
-            (keys.listed, *self._facts.keys.around(facts.day)),
-            self._prices_of(facts.day),
+            [day.sha256 for day in self._comparable(yesterday, tomorrow)],
+            (keys.listed, sorted(instrumented), unnamed),
+            ([discount.share for discount in found_discounts], found_changes),
         )
         return hashlib.sha256(repr(inputs).encode()).hexdigest()
+
+    def _comparable(self, *days: _Day) -> list[_Day]:
+        """Return the days that can make up for calls at midnight."""
+        return [
+            day
+            for day in days
+            if day.facts.good
+            and day.facts.state is not DayState.OPEN
+            and day.facts.day not in self._facts.dropped
+        ]
 
     def judge(self, yesterday: _Day, today: _Day, tomorrow: _Day, inputs_sha256: str) -> None:
         """Explain a day and keep the result."""
@@ -271,10 +274,10 @@ class _Run:
             unnamed,
             keys.names,
             traffic(facts.kinds, facts.counts, keys),
-            neighbours=_neighbours(today, (yesterday, tomorrow)),
+            neighbours=_neighbours(today, self._comparable(yesterday, tomorrow)),
             discounts=found_discounts,
             changes=found_changes,
-            pools=today.pools,
+            pools=today.pools(found_discounts),
             tolerances=self._tolerances,
         )
         if any(usd < 0 for usd in today.coverage.values()):

@@ -203,17 +203,18 @@ class Work:
 
     def recent(self, now: datetime) -> str:
         """Read what is due of the newest days, and compare all that spans came for."""
-        first = due_since(self._store, self._settings, now)
-        summary = reconcile_now(
-            self._store,
-            self._settings,
-            now,
-            days=(now.date() - first).days + 1,
-            compared_days=self._compared_days(now),
-            book=self._book,
-            policy=self._policy,
-        )
-        self._last_run_at = now
+        with ONE_AT_A_TIME:
+            first = due_since(self._store, self._settings, now)
+            summary = reconcile_now(
+                self._store,
+                self._settings,
+                now,
+                days=(now.date() - first).days + 1,
+                compared_days=self._compared_days(now),
+                book=self._book,
+                policy=self._policy,
+            )
+            self._last_run_at = now
         summary.fetched.check()
         return summary.line()
 

@@ -14,8 +14,8 @@ _MISSED_RUNS = 3
 class _Tries:
     read_at: datetime | None
     tried_at: datetime | None
-    status: str
-    reason: str
+    last_status: str
+    last_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def bill_standing(store: Store, settings: Reconcile, now: datetime) -> Standing:
 def _stale(tries: _Tries, settings: Reconcile, now: datetime) -> str:
     if tries.tried_at is None:
         return "the bill was never asked for; start `costspan serve` with an admin key"
-    if tries.status != "ok":
-        return f"{tries.reason} (tried {tries.tried_at:%Y-%m-%d %H:%M} UTC)"
+    if tries.last_status != "ok":
+        return f"{tries.last_reason} (tried {tries.tried_at:%Y-%m-%d %H:%M} UTC)"
     if now - tries.tried_at > _MISSED_RUNS * timedelta(seconds=settings.interval_seconds):
         return (
             f"nobody asked since {tries.tried_at:%Y-%m-%d %H:%M} UTC; is `costspan serve` running?"

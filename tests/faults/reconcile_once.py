@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from openai import OpenAI
 from pydantic import SecretStr
 
 from costspan_collector.jobs import run_job
@@ -16,6 +17,9 @@ from costspan_reconcile.schedule import JOB, Work
 from costspan_reconcile.settings import Reconcile
 
 DAY = date(2026, 11, 19)
+
+with OpenAI(admin_api_key="sk-nobody") as client:
+    _ = client.admin.organization.usage.with_raw_response  # imported late, by each fork otherwise
 
 _RECONCILED = """
 SELECT

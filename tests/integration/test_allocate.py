@@ -213,7 +213,7 @@ def test_what_no_reader_needs_of_a_day_that_may_change_is_removed(
         reconcile_now(store, settings, NOW + timedelta(minutes=minute))
 
     kept = store.select(
-        "SELECT DISTINCT allocation_id AS count FROM allocations WHERE day = {day:Date}",
+        "SELECT DISTINCT allocation_id FROM allocations WHERE day = {day:Date}",
         _Id,
         day=DAY,
     )
@@ -223,7 +223,7 @@ def test_what_no_reader_needs_of_a_day_that_may_change_is_removed(
 
 @dataclass(frozen=True)
 class _Id:
-    count: UUID
+    allocation_id: UUID
 
 
 def test_services_go_by_their_driver_and_storage_to_nobody_without_a_rule(
@@ -445,6 +445,42 @@ def test_a_day_whose_shares_are_not_its_bill_keeps_the_allocation_before(
     with pytest.raises(Rejected, match="do not add up"):
         allocate_days(store, DAY, NEXT, NOW, NO_RULES)
     assert runs(store) == before
+
+
+class Stopped(Exception):
+    """Stands for a process that dies."""
+
+
+@pytest.mark.parametrize("table", ["allocation_lines", "allocation_routes", "allocation_runs"])
+def test_what_dies_on_the_way_leaves_the_allocation_before_and_the_next_run_completes_it(
+    store: Store,
+    provider: Any,
+    settings: Reconcile,
+    call: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+) -> None:
+    provider.charge(DAY, f"{MINI}, input", "1", api_key_id="key_1", quantity=100)
+    call("search", used={"input": 100})
+    reconcile_now(store, settings, NOW)
+    call("data", used={"input": 100})
+    insert = Store.insert
+
+    def stop(self: Store, name: str, rows: Any, **more: Any) -> None:
+        if name == table:
+            raise Stopped
+        insert(self, name, rows, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Store, "insert", stop)
+        reconcile_now(store, settings, NOW + timedelta(minutes=1))
+    assert by_team(store) == {("direct", "search"): Decimal(1)}
+
+    reconcile_now(store, settings, NOW + timedelta(minutes=2))
+    half = Decimal("0.5")
+    assert by_team(store) == {("direct", "search"): half, ("direct", "data"): half}
+    left = "SELECT DISTINCT allocation_id FROM allocation_lines WHERE day = {day:Date}"
+    assert len(store.select(left, _Id, day=DAY)) == 2
 
 
 def test_users_and_customers_go_from_the_shares_when_they_go_from_the_calls(

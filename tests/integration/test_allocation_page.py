@@ -82,7 +82,9 @@ def test_the_page_shows_who_was_billed_what_and_cents_that_add_up(
     provider.charge(DAY, "Vector storage", "0.032")
     provider.charge(DAY, "Text tokens", "0.50")
     store.insert("calls", [call(n, team, 1, feature="ask") for n, team in enumerate("abc", 1)])
-    rule = '[[rule]]\nname = "disk"\nmatch = { line_item = "Vector*" }\npolicy = "even"\nteams = ["a"]'
+    rule = (
+        '[[rule]]\nname = "disk"\nmatch = { line_item = "Vector*" }\npolicy = "even"\nteams = ["a"]'
+    )
     reconcile_now(store, settings, NOW, policy=read_policy(rule))
 
     app = page()
@@ -95,7 +97,9 @@ def test_the_page_shows_who_was_billed_what_and_cents_that_add_up(
         "Unattributed": "$0.500",
     }
     table: Any = app.dataframe[0].value
-    assert [tuple(row) for row in table[["team", "feature", "by calls", "by rules", "billed"]].values] == [
+    assert [
+        tuple(row) for row in table[["team", "feature", "by calls", "by rules", "billed"]].values
+    ] == [
         ("a", "ask", "$0.04", "$0.00", "$0.04"),
         ("b", "ask", "$0.03", "$0.00", "$0.03"),
         ("c", "ask", "$0.03", "$0.00", "$0.03"),

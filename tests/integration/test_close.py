@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from costspan.cli import main
 from costspan.errors import Rejected
 from costspan_collector.store import Store
 from costspan_reconcile import queries
@@ -68,9 +69,9 @@ def read(store: Store, settings: Reconcile) -> Read:
 
 
 @pytest.fixture
-def final(read: Read) -> None:
+def final(store: Store, settings: Reconcile, read: Read) -> None:
     """A month whose days were read twice, a day apart, and did not change."""
-    read(FIRST_READ)
+    fetch(store, settings, MONTH.first, MONTH.until, FIRST_READ).check()
     read(CLOSED_AT)
 
 
@@ -83,7 +84,28 @@ def close(store: Store, **more: Any) -> str:
     return close_month(store, MONTH, CLOSED_AT, "fin", **more).state
 
 
+_SHARED_OUT = (
+    """
+    INSERT INTO allocations
+        (allocation_id, run_id, day, project, api_key_id, line_item, kind, amount_usd)
+    SELECT run_id, run_id, day, project, api_key_id, line_item, 'unattributed', billed_usd
+    FROM current_recon_lines
+    """,
+    """
+    INSERT INTO allocation_runs (allocation_id, day, run_id, run_at, frozen, billed_usd)
+    SELECT run_id, day, run_id, run_at, true, billed_usd FROM current_recon_days
+    """,
+)
+
+
+def share_out(store: Store) -> None:
+    """Share every day out, to nobody: quicker than the shares of 31 days."""
+    for statement in _SHARED_OUT:
+        store.command(statement)
+
+
 def lock(store: Store) -> None:
+    share_out(store)
     close(store, invoice=invoice("38.76"), sign=True)
 
 
@@ -95,6 +117,7 @@ def faults(found: Verified) -> dict[str, tuple[str, ...]]:
 def test_a_month_goes_from_open_to_locked_step_by_step(store: Store) -> None:
     assert advance_all(store, CLOSED_AT) == ["month 2026-10 is CLOSING"]
     assert close(store, invoice=invoice("38.76")) == "INVOICE_MATCHED"
+    share_out(store)
     assert close(store, sign=True) == "LOCKED"
     assert [(step.state, step.actor) for step in steps(store, MONTH)] == [
         ("CLOSING", "costspan"),
@@ -185,9 +208,8 @@ def test_a_prepaid_balance_is_rolled_forward(store: Store) -> None:
             read_entry(Kind.CLOSING, "30"),
         ),
     )
-    wrong = replace(prepaid, entries=prepaid.entries[:-1])
-    with pytest.raises(Rejected, match="one --opening and one --closing"):
-        close(store, invoice=wrong)
+    with pytest.raises(Rejected, match="--opening and --closing, once each"):
+        replace(prepaid, entries=prepaid.entries[:-1])
     close(store, invoice=prepaid)
     row = month_row(store, MONTH)
     assert row is not None
@@ -262,6 +284,59 @@ def test_a_month_without_an_invoice_is_not_signed_and_has_no_pack(
         close(store, sign=True)
     with pytest.raises(Rejected, match="is not locked"):
         evidence_pack(store, MONTH)
+
+
+@FINAL
+def test_the_commands_close_a_month_and_prove_it(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
+    monkeypatch.setenv("COSTSPAN_ACTOR", "the controller")
+    (tmp_path / "invoice.pdf").write_bytes(b"%PDF of the invoice")
+    (tmp_path / "other.pdf").write_bytes(b"%PDF of another")
+    zipped = str(tmp_path / "2026-10.zip")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = main(["reconcile", *arguments])
+        told = capsys.readouterr()
+        return status, told.out + told.err
+
+    def told(*arguments: str) -> Any:
+        status, text = run(*arguments, "--json")
+        assert status == 0, text
+        return json.loads(text)
+
+    stated = ["close", "2026-10", "--invoice-total", "46.12", "--tax", "VAT=7.36"]
+    assert run("close", "2026-10")[1].startswith("2026-10 is CLOSING, by the controller at ")
+    status, text = run(*stated, "--credit", "7", "--dry-run")
+    assert (status, "$7.000019319138 too little in the ledger" in text) == (1, True)
+    assert "a preview: nothing was kept" in text
+    assert run(*stated, "--dry-run")[0] == 0
+    assert [step.state for step in steps(store, MONTH)] == ["CLOSING"]
+
+    matched = told(*stated, "--invoice", str(tmp_path / "invoice.pdf"), "--invoice-id", "INV-7")
+    assert (matched["state"], matched["invoice_usd"]) == ("INVOICE_MATCHED", "46.12")
+    assert [line["amount_usd"] for line in matched["bridge"]] == [
+        f"{BILLED:f}",
+        "7.36",
+        f"{Decimal('38.76') - BILLED:f}",
+    ]
+    status, text = run("close", "2026-10", "--sign", "--by", "fin", "--pack", zipped)
+    assert status == 0, text
+    assert text.startswith("2026-10 is LOCKED, by fin at ")
+    assert f"check it with `costspan reconcile verify {zipped}`" in text
+
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", "chdb:///dev/null/no/store")
+    proven = told("verify", zipped, "--invoice", str(tmp_path / "invoice.pdf"))
+    assert (proven["holds"], proven["invoice_usd"]) == (True, "46.12")
+    assert b"%PDF" not in Path(zipped).read_bytes()
+    status, text = run("verify", zipped, "--invoice", str(tmp_path / "other.pdf"))
+    assert status == 1
+    assert "FAILED  the invoice is the file it was closed with" in text
+    assert text.endswith("the pack does not hold\n")
 
 
 Tamper = Callable[[dict[str, str]], None]

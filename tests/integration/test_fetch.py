@@ -1,7 +1,6 @@
 """Costs and the eleven Usage endpoints of a local organization, read and kept."""
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from costspan.errors import Rejected, Unavailable
+from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import chain, ledger
+from costspan_reconcile.cadence import backfill
 from costspan_reconcile.chain import check_chain, keep_pages
 from costspan_reconcile.fetch import Fetched, fetch
 from costspan_reconcile.openai_costs import Page
@@ -211,14 +212,55 @@ def test_the_order_of_rows_makes_no_revision_and_no_other_text(
     for amount in ("0.1", "3", "0.0001050000000000000000000000000000000", "0E-6176"):
         provider.charge(DAY, "gpt-4o, input", amount, quantity=str(HUGE))
     kept: list[ledger.BilledLine] = []
-    for hours in range(3):
+    rows = provider.bill[DAY]
+    for hours, shuffled in enumerate((rows, rows[::-1], [*rows[2:], *rows[:2]])):
+        provider.bill[DAY] = shuffled
         read(hours=hours)
         kept += ledger.billed_lines(store, DAY, TODAY)
-        random.Random(hours).shuffle(provider.bill[DAY])
     assert kept == [kept[0]] * 3
     assert kept[0].amount == "0E-6176 + 0.0001050000000000000000000000000000000 + 0.1 + 3"
     assert kept[0].amount_usd == Decimal("3.100105")
     assert kept[0].quantity == 4 * HUGE
+
+
+def test_a_backfill_goes_on_where_it_was_and_again_until_nothing_changes(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    first = Call(
+        started_at=datetime(2026, 8, 30, tzinfo=UTC),
+        trace_id=bytes(15) + b"1",
+        span_id=bytes(7) + b"1",
+        received_at=NOW,
+        ingest_id=1,
+    )
+    store.insert("calls", [first])
+
+    def months(now: datetime) -> list[str]:
+        return [f"{month.since:%Y-%m}" for month in backfill(store, settings, now).due]
+
+    def go_back(now: datetime) -> Fetched:
+        month = backfill(store, settings, now).due[0]
+        return fetch(store, settings, month.since, month.until, now)
+
+    assert months(NOW) == ["2026-10", "2026-09", "2026-08"]
+    assert go_back(NOW).kept.days_read == 16  # the other days of October are read by the clock
+    provider.fail(503)
+    assert isinstance(go_back(NOW).failure, Unavailable)
+    provider.answer = None
+    assert months(NOW) == ["2026-08", "2026-09"]  # what failed comes after what was never tried
+    for _ in range(2):
+        assert go_back(NOW).failure is None
+    assert str(backfill(store, settings, NOW)) == "3 of 3 earlier months read, back to 2026-08"
+    later = NOW + timedelta(days=1)
+    assert months(NOW) == []
+    assert months(later) == [
+        "2026-10",
+        "2026-09",
+        "2026-08",
+    ]  # nothing says yet that they are final
+    for _ in range(3):
+        go_back(later)
+    assert months(later + timedelta(days=1)) == ["2026-10"]  # it has one more day by then
 
 
 def changed(store: Store, sql: str) -> None:
@@ -255,11 +297,14 @@ def test_of_two_that_write_at_the_same_end_of_the_chain_both_are_in_it(
 ) -> None:
     pages = [Page("costs", "{}", number, "", NOW, f"page {number}") for number in range(2)]
     keep_pages(store, uuid4(), pages)
-    end = chain._end(store)
+    find_end = chain._end
+    stale = [find_end(store)]
     keep_pages(store, uuid4(), pages)
-    stale = iter([end])
-    ends = chain._end
-    monkeypatch.setattr(chain, "_end", lambda of: next(stale, None) or ends(of))
+
+    def found(where: Store) -> Any:
+        return stale.pop() if stale else find_end(where)
+
+    monkeypatch.setattr(chain, "_end", found)
 
     keep_pages(store, uuid4(), pages)
 

@@ -398,7 +398,7 @@ def test_the_days_of_a_locked_month_are_left_as_they_are(
     before = lines(store)
     store.command(
         "INSERT INTO periods (month, state, at, days) SELECT {month:Date}, 'LOCKED', now(), "
-        "groupArray((day, run_id, assumeNotNull(costs_fetch_id), '')) FROM recon_runs",
+        "groupArray((day, run_id, assumeNotNull(costs_fetch_id), '', run_id)) FROM recon_runs",
         month=DAY.replace(day=1),
     )
     provider.bill[DAY][0]["amount"] = "0.14"
@@ -589,10 +589,10 @@ def test_the_real_fine_tuned_lines_match_the_tokens_of_their_day(
             day = date.fromisoformat(entry["day"])
             provider.charge(day, "", entry["amount_value"], project_id=None)
     settings = Reconcile(
-        admin_key=SecretStr(provider.ADMIN_KEY), base_url=provider.url, lookback_days=31
+        admin_key=SecretStr(provider.ADMIN_KEY), base_url=provider.url, lookback_days=36
     )
 
-    reconcile_now(store, settings, datetime(2025, 2, 10, 6, tzinfo=UTC))
+    reconcile_now(store, settings, datetime(2025, 2, 14, 6, tzinfo=UTC))
 
     rows = queries.recon_lines(store, date(2025, 1, 1), date(2025, 2, 12))
     exact = {row.line_item: row.billed_usd - (row.estimated_usd or 0) for row in rows}

@@ -99,13 +99,13 @@ def test_the_page_shows_the_gap_by_class_day_project_and_line_item(
     assert r"was billed **\$0\.600**" in warning.value
     tables: list[Any] = [frame.value for frame in app.dataframe]
     classes = dict(zip(tables[0]["class"], tables[0]["billed - estimated"], strict=True))
-    assert classes == {"UNINSTRUMENTED_KEY": "$0.600", "SERVICE_FEE": "$0.000322"}
+    assert classes == {"UNINSTRUMENTED_KEY": "$0.600", "STORAGE": "$0.000322"}
     day = tables[1].set_index("day").loc[DAY.isoformat()]
     assert (day["state"], day["verdict"], day["billed"]) == ("provisional", "explained", "$0.750")
     assert list(tables[2]["project"]) == ["proj_a (proj_a)"]
     assert dict(zip(tables[3]["line item"], tables[3]["class"], strict=True)) == {
         item: "UNINSTRUMENTED_KEY",
-        "Vector storage": "SERVICE_FEE",
+        "Vector storage": "STORAGE",
     }
     assert "0 final, 6 provisional, 1 open" in texts(app)
 

@@ -157,7 +157,9 @@ def test_a_month_that_is_not_final_against_the_bill_is_held(filled: Store) -> No
 
 def test_rollups_go_by_whole_months(filled: Store) -> None:
     found = apply(filled, Keep(calls_days=40, rollups_days=45))
-    assert found.rollups == (("cost_hourly", "202609"), ("latency_5m", "202609"))
+    assert found.rollups == tuple(
+        (table, "202609") for table in ("cost_hourly", "latency_5m", "latency_daily", "signals_5m")
+    )
     assert spend(filled).calls == 8
     assert verify(filled).differences == ()
 

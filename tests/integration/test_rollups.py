@@ -236,13 +236,16 @@ def test_what_is_wrong_in_a_rollup_is_found_and_mended(store: Store) -> None:
     store.command(
         "INSERT INTO latency_5m (slot, feature, calls) VALUES ('2026-11-01 00:05:00', 'x', 3)"
     )
-    costs, latency = sorted(verify(store).differences, key=lambda row: row.rollup)
+    costs, latency, day = sorted(verify(store).differences, key=lambda row: row.rollup)
     assert (costs.figure, Decimal(costs.kept) - Decimal(costs.counted)) == (
         "cost_usd",
         Decimal("0.000000000001"),
     )
     assert str(latency) == (
         "latency_5m 2026-11-01 00:05 ((none), x, (none)): calls is 3, the calls say 0"
+    )
+    assert str(day) == (
+        "latency_daily 2026-11-01 00:00 ((none), x, (none)): calls is 0, the calls say 3"
     )
     rebuild(store, known_hours(store), overlap=AT_ONCE)
     assert verify(store).differences == ()

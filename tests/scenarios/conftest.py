@@ -204,7 +204,7 @@ class World:
             shuffled=seed,
         )
         self.sights: list[Sight] = []
-        self.days_read = 8
+        self.days_read = 6
         self._stored = 0
         self._requests = 0
         self.settings = Reconcile(

@@ -28,6 +28,7 @@ def test_27_costs_that_are_late_are_awaited_and_never_free(world: Any) -> None:
 def test_28_a_day_that_changes_after_it_was_final(world: Any) -> None:
     day = world.ago(5)
     world.traffic(day)
+    world.days_read = 9
     states: list[str] = []
     world.charge(
         "Promotional credit",
@@ -56,33 +57,34 @@ def test_28_a_day_that_changes_after_it_was_final(world: Any) -> None:
 def test_30_a_bill_that_is_not_complete(world: Any) -> None:
     day = world.ago(5)
     world.traffic(day)
-    world.days_read = 35  # two pages
     world.reconcile()
     world.expect({day: "MATCHED"})
-    before, revisions = world.days(), world.revisions()
+    before, revisions = world.days()[day], world.revisions()
     good = world.wire
 
     faults: list[dict[str, Any]] = [
-        {"lost_page": 2},
         {"cursor": "repeats"},
         {"cursor": "missing"},
         {"missing_day": day},
+        {"lost_page": 2},
     ]
     for fault in faults:
-        world.now += timedelta(hours=1)
+        world.now += timedelta(minutes=1)
+        world.days_read = 32 if "lost_page" in fault else 6
         world.wire = replace(good, **fault)
         world.reconcile()
 
         row = world.days()[day]
         assert row.verdict == "BLOCKED", fault
         assert "BLOCKED_INCOMPLETE" in row.reason, fault
-        assert row.billed_usd == before[day].billed_usd, "what was good before is kept"
+        assert row.billed_usd == before.billed_usd, "what was good before is kept"
         assert world.revisions() == revisions
         world.check_sums()
 
-    world.wire = good
+    world.wire, world.days_read = good, 6
     world.reconcile()
-    world.expect({day: "MATCHED"})
+    never_read = [world.ago(back) for back in range(6, 32)]
+    world.expect({day: "MATCHED", **dict.fromkeys(never_read, "BLOCKED")})
 
 
 def test_31_a_row_in_another_currency(world: Any) -> None:
@@ -119,7 +121,7 @@ def test_33_an_admin_key_of_another_organization(world: Any) -> None:
 
 
 def test_33_a_bill_of_nothing_while_spans_show_spend(world: Any) -> None:
-    days = [world.ago(back) for back in range(4, 7)]
+    days = [world.ago(back) for back in range(3, 6)]
     world.traffic(*days)
     world.wire = replace(world.wire, empty=True)
 

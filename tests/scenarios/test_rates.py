@@ -133,7 +133,8 @@ def test_07_a_project_whose_data_stay_in_europe(world: Any) -> None:
 
 def test_17_a_price_cut_that_the_app_has_not_heard_of(world: Any) -> None:
     """gpt-5.6-sol became cheaper on 2026-08-21; the app's price book is from before."""
-    world.now = datetime(2026, 8, 26, 12, tzinfo=UTC)
+    world.now = datetime(2026, 8, 25, 12, tzinfo=UTC)
+    world.days_read = 7
     cut = datetime(2026, 8, 21, tzinfo=UTC)
     calls = [
         world.call(
@@ -170,7 +171,7 @@ def test_17_a_price_cut_that_the_app_has_not_heard_of(world: Any) -> None:
 
 
 def test_18_a_contract_discount_of_12_percent_on_everything(world: Any) -> None:
-    days = [world.ago(back) for back in range(2, 8)]
+    days = [world.ago(back) for back in range(1, 6)]
     calls = world.traffic(*days, calls=10)
     world.agree(discount=Fraction(12, 100))
     off = {

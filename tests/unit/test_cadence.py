@@ -78,7 +78,7 @@ MONTHS = [OCTOBER, SEPTEMBER, AUGUST]
 @pytest.mark.parametrize(
     ("reads", "due"),
     [
-        (lambda: {}, MONTHS),
+        (lambda: read(NOW, []), MONTHS),
         (lambda: read(NOW, OCTOBER.days), [SEPTEMBER, AUGUST]),
         (lambda: read(NOW, OCTOBER.days[1:]), MONTHS),
         (lambda: read(NOW - DAY, OCTOBER.days), [SEPTEMBER, AUGUST, OCTOBER]),

@@ -119,8 +119,10 @@ class Store:
         """Return whether the engine is in this process, and so can read a file of ours."""
         return self.url.startswith("chdb:")
 
-    def insert_read(self, statement: str, data: bytes, *, schema: str, token: str = "") -> None:
-        """Write what a statement reads out of `data`, as `insert` does.
+    def insert_read(
+        self, table: str, data: bytes, *, statement: str, schema: str, token: str = ""
+    ) -> None:
+        """Write to `table` what a statement reads out of `data`, as `insert` does.
 
         `schema` is a file of messages and one of them, which `data` is a row of: `/a/b.proto:Row`.
         The statement reads it from the file {path:String}, so the store must be one that can.
@@ -143,11 +145,11 @@ class Store:
                 file.flush()
                 self._client.command(f"{statement}\nSETTINGS {chosen}", {"path": file.name})
         except OSError as error:
-            msg = f"spans cannot be put where the engine reads them: {error.strerror}"
+            msg = f"rows for {table} cannot be put where the engine reads them: {error.strerror}"
             raise Unavailable(msg) from error
         except ClickHouseError as error:
             kind = Rejected if _is_final(error) else Unavailable
-            msg = f"spans are not read: {_first_line(error)}"
+            msg = f"rows for {table} are not written: {_first_line(error)}"
             raise kind(msg) from error
 
     def _types(self, table: str, names: tuple[str, ...]) -> Sequence[ClickHouseType]:

@@ -108,7 +108,7 @@ def rebuild(store: Store, hours: Sequence[datetime], *, overlap: timedelta = OVE
         supersede(store, some)
         (now,) = store.select(_sql("engine_now"), _Now)
         version = (now.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
-        for name in ("write_costs", "write_latencies", "write_signals"):
+        for name in ("write_costs", "write_latencies", "write_days", "write_signals"):
             store.command(_sql(name), hours=some, version=version)
         store.insert("rollup_hours", [_Complete(hour, now.at - overlap) for hour in some])
     return len(hours)

@@ -6,10 +6,11 @@ shifts of a mean the Gaussian one. Each further dimension must earn its place (t
 element is taken, its leaves are brought back to the expected, and the search repeats.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -45,6 +46,8 @@ _KEEPS = 0.3
 """A further cause must have that share of the first one's score."""
 _NEARLY_ALL = 0.95
 _TOLD_USERS = 20
+_FIRSTS = 5
+"""So many elements are tried as the first cause: two causes may look like one that holds both."""
 
 Pairs = tuple[tuple[str, str], ...]
 Score = Callable[[Floats, Floats], Floats]
@@ -143,39 +146,31 @@ def shift(total: Floats, calls: Floats) -> Floats:
     return np.where(up, total, 0.0) ** 2 / (2 * np.where(up, calls, 1.0))
 
 
-def explain(table: Table, score: Score = rise) -> Explanation:
-    """Return the elements that explain what is out of the usual, at most three."""
-    actual, expected = table.actual.astype(np.float64), table.expected.astype(np.float64)
+def explain(
+    table: Table,
+    score: Score = rise,
+    *,
+    prefer: Literal["feature", "model"] = "feature",
+    slack: float = 0.0,
+    relative_slack: float = 0.0,
+) -> Explanation:
+    """Return the elements that explain what is out of the usual, at most three.
+
+    A model and a feature that hold nearly the same calls cannot be told apart: of two whose scores
+    are that close, `prefer` says which one it is more likely to be.
+    """
     elements = _elements(table)
-    # Something never seen before would be infinitely surprising however small it is.
-    floor = max(float(expected.sum()) * 1e-3, float(actual.sum()) * 1e-6) if score is rise else 0.0
-    taken: list[tuple[Pairs, Ints]] = []
-    first = 0.0
-    while len(taken) < AT_MOST:
-        best_score = float(score(_one(actual.sum()), np.maximum(_one(expected.sum()), floor))[0])
-        best: tuple[Pairs, Ints] | None = None
-        for dimensions, group, size, valid in elements:
-            a = tally(group, actual, size)
-            e = np.maximum(tally(group, expected, size), floor)
-            scores = np.where(valid, score(a, e), 0.0) * _PER_DIMENSION ** (len(dimensions) - 1)
-            top = int(scores.argmax())
-            if scores[top] > best_score * (1 + 1e-9):
-                members = np.flatnonzero(group == top)
-                best_score = float(scores[top])
-                best = table.pairs(dimensions, int(members[0])), members
-        if best is None or best_score < _KEEPS * first:
-            break
-        first = first or best_score
-        taken.append(best)
-        members = best[1]
-        if score is shift:
-            actual[members] = 0.0
-        else:
-            a, e = actual[members].sum(), expected[members].sum()
-            actual[members] = actual[members] * (e / a) if a else expected[members]
+    firsts = _ranked(table, elements, score)[:_FIRSTS]
+    best: list[tuple[Pairs, Ints]] = []
+    best_total = 0.0
+    for first in firsts:
+        taken, scores = _greedy(table, elements, score, first, prefer, slack, relative_slack)
+        total = sum(value * _PER_DIMENSION**place for place, value in enumerate(scores))
+        if total > best_total * (1 + 1e-9):
+            best, best_total = taken, total
     everything = np.arange(table.codes.shape[1], dtype=np.int64)
     return Explanation(
-        _contributors(table, taken), _shared(table, taken[0][1] if taken else everything)
+        _contributors(table, best, score), _shared(table, best[0][1] if best else everything)
     )
 
 
@@ -195,6 +190,126 @@ def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
 
 def _one(value: float) -> Floats:
     return np.array([value], np.float64)
+
+
+def _floor(table: Table, score: Score) -> float:
+    """Return the least that is expected of an element.
+
+    Something never seen before would be infinitely surprising however small it is.
+    """
+    if score is not rise:
+        return 0.0
+    return max(float(table.expected.sum()) * 1e-3, float(table.actual.sum()) * 1e-6)
+
+
+def _scores(
+    elements: "Sequence[_Element]", score: Score, actual: Floats, expected: Floats, floor: float
+) -> Iterator[tuple["_Element", Floats]]:
+    for element in elements:
+        dimensions, group, size, valid = element
+        a = tally(group, actual, size)
+        e = np.maximum(tally(group, expected, size), floor)
+        found = np.where(valid > 0, score(a, e), 0.0)
+        yield element, found * _PER_DIMENSION ** max(len(dimensions) - 1, 0)
+
+
+def _ranked(table: Table, elements: "Sequence[_Element]", score: Score) -> list[tuple[Pairs, Ints]]:
+    """Return the best elements that beat the whole, one of each group of calls."""
+    floor = _floor(table, score)
+    whole = float(score(_one(table.actual.sum()), np.maximum(_one(table.expected.sum()), floor))[0])
+    found: list[tuple[float, Pairs, Ints]] = []
+    for (dimensions, group, _, _), scores in _scores(
+        elements, score, table.actual, table.expected, floor
+    ):
+        for top in np.argsort(-scores, kind="stable")[:_FIRSTS].tolist():
+            if scores[top] > whole * (1 + 1e-9):
+                members = np.flatnonzero(group == top)
+                pairs = table.pairs(dimensions, int(members[0]))
+                found.append((float(scores[top]), pairs, members))
+    found.sort(key=lambda one: -one[0])
+    distinct: list[tuple[Pairs, Ints]] = []
+    for _, pairs, members in found:
+        if not any(np.array_equal(members, other) for _, other in distinct):
+            distinct.append((pairs, members))
+    return distinct
+
+
+def _greedy(
+    table: Table,
+    elements: "Sequence[_Element]",
+    score: Score,
+    first: tuple[Pairs, Ints],
+    prefer: str,
+    slack: float,
+    relative_slack: float,
+) -> tuple[list[tuple[Pairs, Ints]], list[float]]:
+    """Return a set of causes that begins with one element, and what each of them scores."""
+    actual, expected = table.actual.copy(), table.expected.copy()
+    floor = _floor(table, score)
+    taken: list[tuple[Pairs, Ints]] = []
+    gained: list[float] = []
+    best: tuple[Pairs, Ints] | None = first
+    while best is not None:
+        members = best[1]
+        value = float(
+            score(_one(actual[members].sum()), np.maximum(_one(expected[members].sum()), floor))[0]
+        ) * _PER_DIMENSION ** (len(best[0]) - 1)
+        if gained and value < _KEEPS * gained[0]:
+            break
+        pairs, members = _preferred(
+            table,
+            elements,
+            best,
+            prefer,
+            lambda group, size: score(
+                tally(group, actual, size), np.maximum(tally(group, expected, size), floor)
+            ),
+            value - max(slack, relative_slack * value),
+        )
+        taken.append((pairs, members))
+        gained.append(value)
+        if score is shift:
+            actual[members] = 0.0
+        else:
+            a, e = actual[members].sum(), expected[members].sum()
+            actual[members] = actual[members] * (e / a) if a else expected[members]
+        best = None
+        if len(taken) < AT_MOST:
+            highest = 0.0
+            for (dimensions, group, _, _), scores in _scores(
+                elements, score, actual, expected, floor
+            ):
+                top = int(scores.argmax())
+                if scores[top] > highest * (1 + 1e-9):
+                    highest = float(scores[top])
+                    inside = np.flatnonzero(group == top)
+                    best = table.pairs(dimensions, int(inside[0])), inside
+    return taken, gained
+
+
+def _preferred(
+    table: Table,
+    elements: "Sequence[_Element]",
+    best: tuple[Pairs, Ints],
+    prefer: str,
+    score: Callable[[Ints, int], Floats],
+    least: float,
+) -> tuple[Pairs, Ints]:
+    """Return the element with the preferred dimension instead, if it scores enough."""
+    other = {"feature": "model", "model": "feature"}[prefer]
+    dimensions = [name for name, _ in best[0]]
+    if other not in dimensions or prefer in dimensions:
+        return best
+    wanted = sorted(DIMENSIONS.index(prefer if name == other else name) for name in dimensions)
+    for places, group, size, valid in elements:
+        if list(places) != wanted:
+            continue
+        scores = np.where(valid > 0, score(group, size), 0.0) * _PER_DIMENSION ** (len(places) - 1)
+        top = int(scores.argmax())
+        members = np.flatnonzero(group == top)
+        if scores[top] >= least and len(np.intersect1d(members, best[1])):
+            return table.pairs(places, int(members[0])), members
+    return best
 
 
 _Element = tuple[tuple[int, ...], Ints, int, Floats]
@@ -217,14 +332,18 @@ def _elements(table: Table) -> list[_Element]:
     return found
 
 
-def _contributors(table: Table, taken: Sequence[tuple[Pairs, Ints]]) -> tuple[Contributor, ...]:
+def _contributors(
+    table: Table, taken: Sequence[tuple[Pairs, Ints]], score: Score
+) -> tuple[Contributor, ...]:
+    # Of a shift, what stands in for the expected is the number of calls: no shift was expected.
+    usual = table.expected * 0 if score is shift else table.expected
     counted = np.zeros(table.codes.shape[1], np.bool_)
     sums: list[tuple[float, float]] = []
     for _, members in taken:
         own = members[~counted[members]]
         counted[own] = True
-        sums.append((float(table.actual[own].sum()), float(table.expected[own].sum())))
-    whole = float(table.actual.sum() - table.expected.sum())
+        sums.append((float(table.actual[own].sum()), float(usual[own].sum())))
+    whole = float(table.actual.sum() - usual.sum())
     named = sum(actual - expected for actual, expected in sums)
     excess = max(whole, named) if named >= 0 else min(whole, named)
     return tuple(
@@ -233,7 +352,7 @@ def _contributors(table: Table, taken: Sequence[tuple[Pairs, Ints]]) -> tuple[Co
             also=_also(table, pairs, members),
             actual=_decimal(actual),
             expected=_decimal(expected),
-            share=(actual - expected) / excess if excess else 0.0,
+            share=float((actual - expected) / excess) if excess else 0.0,
         )
         for (pairs, members), (actual, expected) in zip(taken, sums, strict=True)
     )

@@ -5,6 +5,7 @@ tokens a call, the cached share of them, output tokens a call, prices, and the r
 Fractions of whole pico-dollars, so the sum of the parts is the difference to the last digit.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -113,11 +114,18 @@ def decompose(past: Mapping[str, Usage], present: Mapping[str, Usage]) -> dict[s
     return parts
 
 
-def leading(parts: Mapping[str, Fraction]) -> str:
-    """Return the part that goes furthest in the direction of the whole."""
-    whole = sum(parts.values())
-    sign = 1 if whole >= 0 else -1
-    return max(PARTS, key=lambda name: sign * parts[name])
+def leading(parts: Mapping[str, Fraction], before: Fraction) -> str:
+    """Return the part by which the cost is multiplied the most, in the direction of the whole."""
+    if before <= 0:
+        return "volume"
+    sign = 1 if sum(parts.values()) >= 0 else -1
+    logs: dict[str, float] = {}
+    cost = before
+    for name in PARTS:
+        after = cost + parts[name]
+        logs[name] = sign * math.log(after / cost) if after > 0 and cost > 0 else 0.0
+        cost = after
+    return max(PARTS, key=logs.__getitem__)
 
 
 def _total(values: Iterable[Fraction]) -> Fraction:

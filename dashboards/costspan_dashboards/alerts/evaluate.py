@@ -105,7 +105,8 @@ def step(
     transitions: list[Transition] = []
     for key in {**alerts, **found}:
         known = fresh or key[0] in _ABOUT_ARRIVAL
-        alert, steps = advance(alerts.get(key), found.get(key), fresh=known, now=now, timing=timing)
+        finding = found.get(key) if known else None  # what was seen is over: nothing is seen now
+        alert, steps = advance(alerts.get(key), finding, fresh=known, now=now, timing=timing)
         transitions += steps
         if alert is not None:
             after[key] = alert

@@ -128,6 +128,13 @@ def leader(view: View, seen: Sequence[Seen], name: str) -> Seen:
     return min(narrow or near, key=lambda one: (_OWNED.index(one.scope.dimension), -one.score))
 
 
+def matching(seen: Sequence[Seen], first: Seen, explanation: Explanation) -> Seen:
+    """Return what was seen of the cause itself, so that title and cause are about the same calls."""
+    wanted = explanation.where or (("", ""),)
+    named = [one for one in seen if (one.scope.dimension, one.scope.value) in wanted]
+    return max(named, key=lambda one: one.score, default=first)
+
+
 def single(seen: Seen) -> Explanation:
     """Return the explanation that says: it is this scope."""
     pairs = ((seen.scope.dimension, seen.scope.value),)

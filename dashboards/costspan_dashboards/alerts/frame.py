@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Kept = TypeVar("Kept")
 
 DIMENSIONS: tuple[str, ...] = (
     "environment",
@@ -126,8 +127,13 @@ class Names:
         codes = self._codes[place]
         if value not in codes:
             codes[value] = len(self._names[place])
-            self._names[place].append(value)
+            self._names[place].append(str(value))
         return codes[value]
+
+    def known(self, dimension: str, values: Iterable[str]) -> frozenset[int]:
+        """Return the numbers of those values that have one."""
+        codes = self._codes[_DIMENSION[dimension]]
+        return frozenset(codes[value] for value in values if value in codes)
 
     def name(self, dimension: str, code: int) -> str:
         """Return the value that has a number."""
@@ -337,9 +343,17 @@ class History:
         return 0 if self.first is None else max(0, (self.until - self.first) // 60)
 
     @cached_property
-    def kept(self) -> dict[str, object]:
-        """What rules have worked out for this slot, by their own names; a cache, nothing else."""
+    def _kept(self) -> dict[tuple[object, ...], object]:
         return {}
+
+    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what `make` returns, made once for the slot: a cache of what rules work out.
+
+        A key names whatever the value depends on besides the history, in the first place its kind.
+        """
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("Kept", self._kept[key])
 
 
 @dataclass(frozen=True, slots=True)

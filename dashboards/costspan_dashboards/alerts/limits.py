@@ -76,7 +76,7 @@ class UnitCostLimits:
 class RetryLimits:
     """`retries`."""
 
-    min_ratio: float = 1.25
+    min_ratio: float = 1.4
     """Of attempts a call, against the usual."""
     min_extra_attempts: int = 30
     z: float = 6.0

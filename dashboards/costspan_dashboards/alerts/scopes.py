@@ -6,10 +6,10 @@ earlier days, so that day and week cancel out; which days are alike, `Basis` say
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from costspan_dashboards.alerts.frame import (
     Frame,
     History,
     Ints,
+    Kept,
     Mark,
     Names,
     groups,
@@ -37,6 +38,8 @@ SCOPES = ("", "feature", "model", "team", "project", "key", "service")
 """The dimensions that rules look at, one value at a time; '' is all calls."""
 DERIVED = ("failed_calls", "failed_attempts", "limited_calls", "limited_attempts")
 """Failures of any kind but rate limits, and rate limits: they ask for different remedies."""
+
+BAND_FIGURES = ("attempts", "failed_attempts", "limited_attempts")
 
 _FIGURE = {name: place for place, name in enumerate((*COUNTS, *SUMS, *DERIVED))}
 _BAND_SLOTS = (BAND_MINUTES[1] - BAND_MINUTES[0]) // SLOT_MINUTES
@@ -168,29 +171,39 @@ class Past:
         chosen = (age > 0) & (age <= WINDOWS_MINUTES[-1])
         cells, day, age = band.where(chosen), day[chosen], age[chosen]
         part = np.searchsorted(WINDOWS_MINUTES, age)
-        return _leaves(cells, [(HISTORY_DAYS, day - 1), (len(WINDOWS_MINUTES), part)])
+        axes = [(HISTORY_DAYS, day - 1), (len(WINDOWS_MINUTES), part)]
+        return _leaves(cells, axes, figures_of(cells))
 
     @cached_property
     def band(self) -> Leaves:
-        """By figure, day, slot around the window's end, and leaf."""
+        """Attempts and failed ones (BAND_FIGURES), by day, slot around the window's end, and leaf."""
         band, day, age = self._cells
         slot = (-BAND_MINUTES[0] - age) // SLOT_MINUTES
         shape = [(HISTORY_DAYS, day - 1), (_BAND_SLOTS, slot)]
-        return _leaves(band, shape, cumulative=False)
+        rows = [_FIGURE[name] for name in BAND_FIGURES]
+        return _leaves(band, shape, figures_of(band)[rows], cumulative=False)
+
+    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what is made once for the slot; `key` need not name the environments."""
+        return self.history.kept((*key, self.quiet), make)
+
+    def size(self, dimension: str) -> int:
+        """Return how many values a dimension has by now; it may grow within a slot."""
+        return self.history.names.size(dimension) if dimension else 1
 
     def by(self, dimension: str, *, band: bool = False) -> Floats:
         """Return figures by day, window (or slot of the band) and value of a dimension."""
-        kept = self.history.kept
-        key = f"{dimension}/{band}/{sorted(self.quiet)}"
         leaves = self.band if band else self.leaves
-        found = cast("Floats | None", kept.get(key))
-        if found is None or (dimension and found.shape[-1] != leaves.names.size(dimension)):
-            found = kept[key] = leaves.by(dimension)
-        return found
+        return self.kept(
+            ("by", dimension, band, self.size(dimension)), lambda: leaves.by(dimension)
+        )
 
     def usable(self, dimension: str) -> NDArray[np.bool_]:
         """Return by day and value whether that day is a past to compare with."""
-        size = self.history.names.size(dimension) if dimension else 1
+        size = self.size(dimension)
+        return self.kept(("usable", dimension, size), lambda: self._usable(dimension, size))
+
+    def _usable(self, dimension: str, size: int) -> NDArray[np.bool_]:
         usable = np.zeros((HISTORY_DAYS, size), np.bool_)
         usable[[day - 1 for day in self._whole_days], :] = True
         for mark in self.history.marks:
@@ -240,6 +253,13 @@ def usual(past: Past, name: str, dimension: str, *, rising: bool = True) -> Usua
     has been new for four days is the usual one. A rise is held against the higher of both, a fall
     against the lower.
     """
+    return past.kept(
+        ("usual", name, dimension, rising, past.size(dimension)),
+        lambda: _usual(past, name, dimension, rising=rising),
+    )
+
+
+def _usual(past: Past, name: str, dimension: str, *, rising: bool) -> Usual:
     values = past.by(dimension)[_FIGURE[name]]
     usable = past.usable(dimension)
     known = np.where(usable[:, None, :], values, np.nan)
@@ -273,15 +293,20 @@ class View:
 
     @classmethod
     def of(cls, frame: Frame, quiet_environments: Iterable[str]) -> View:
-        """Return the view on a frame; `History.kept` keeps the past of its slot."""
-        names = frame.names
-        quiet = frozenset(names.code("environment", name) for name in quiet_environments)
-        kept = frame.history.kept
-        key = f"past/{sorted(quiet)}"
-        past = kept.get(key)
-        if not isinstance(past, Past):
-            past = kept[key] = Past(frame.history, quiet)
-        return cls(frame, past)
+        """Return the view on a frame; the past of its slot is kept with the history."""
+        quiet = frame.names.known("environment", quiet_environments)
+        history = frame.history
+        return cls(frame, history.kept(("past", quiet), lambda: Past(history, quiet)))
+
+    @cached_property
+    def scopes(self) -> list[str]:
+        """The SCOPES in which the present has more than one value: one alone is all calls."""
+        several = [""]
+        for name in SCOPES[1:]:
+            codes = self.leaves.codes[DIMENSIONS.index(name)]
+            if len(codes) and codes.max() > codes.min():
+                several.append(name)
+        return several
 
     @cached_property
     def cells(self) -> Cells:
@@ -297,7 +322,7 @@ class View:
         """By figure, window and leaf; the user is left out."""
         age = self.frame.until - self.cells.minute
         part = np.searchsorted(WINDOWS_MINUTES, age)
-        return _leaves(self.cells, [(len(WINDOWS_MINUTES), part)])
+        return _leaves(self.cells, [(len(WINDOWS_MINUTES), part)], figures_of(self.cells))
 
     @cached_property
     def _by(self) -> dict[str, Floats]:
@@ -332,10 +357,12 @@ def figures_of(cells: Cells) -> Floats:
     return np.concatenate([cells.counts.astype(np.float64), cells.sums, np.stack(derived)])
 
 
-def _leaves(cells: Cells, axes: list[tuple[int, Ints]], *, cumulative: bool = True) -> Leaves:
+def _leaves(
+    cells: Cells, axes: list[tuple[int, Ints]], figures: Floats, *, cumulative: bool = True
+) -> Leaves:
     kinds = [row for name, row in zip(DIMENSIONS, cells.codes, strict=True) if name != "user"]
     member, leaf = groups(kinds)
-    codes = cells.codes[:, member].copy()
+    codes = cells.codes[:, member]
     codes[DIMENSIONS.index("user")] = 0
     size = len(member)
     shape = tuple(length for length, _ in axes)
@@ -343,12 +370,12 @@ def _leaves(cells: Cells, axes: list[tuple[int, Ints]], *, cumulative: bool = Tr
     for length, position in axes:
         place = place * length + position
     place = place * size + leaf
-    flat = np.zeros((len(_FIGURE), int(np.prod(shape)) * size))
+    flat = np.zeros((len(figures), int(np.prod(shape)) * size))
     if len(cells):
         order = np.argsort(place, kind="stable")
         first = np.flatnonzero(np.diff(place[order], prepend=-1))
-        flat[:, place[order][first]] = np.add.reduceat(figures_of(cells)[:, order], first, axis=1)
-    found = flat.reshape(len(_FIGURE), *shape, size)
+        flat[:, place[order][first]] = np.add.reduceat(figures[:, order], first, axis=1)
+    found = flat.reshape(len(figures), *shape, size)
     return Leaves(cells.names, codes, found.cumsum(axis=-2) if cumulative else found)
 
 

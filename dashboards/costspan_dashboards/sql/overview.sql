@@ -1,6 +1,6 @@
 -- One row: what happened in one stretch of time.
 -- cost_usd is NULL where calls lack a price and none has one; p95_us is of calls that worked, to a
--- hundredth of a per cent. The rollup of latencies knows no teams and projects: with `by_slot` false
+-- tenth of a per cent. The rollup of latencies knows no teams and projects: with `by_slot` false
 -- the calls answer.
 -- parameters: since DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), teams Array(String),
 --   features Array(String), models Array(String), projects Array(String), by_slot Bool

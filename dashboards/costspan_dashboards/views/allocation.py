@@ -90,7 +90,9 @@ def _tie_out(days: Sequence[AllocatedDay], rows: Sequence[AllocatedTo]) -> None:
         "final: their weights stay, whatever the bill says later."
     )
     if billed == allocated:
-        st.caption(f"The rows sum to the bill to the last digit: {escaped(usd_text(billed))}. {said}")
+        st.caption(
+            f"The rows sum to the bill to the last digit: {escaped(usd_text(billed))}. {said}"
+        )
     else:
         st.error(
             f"The rows sum to {escaped(usd_text(allocated))}, the bill to "
@@ -119,7 +121,11 @@ def _table(rows: Sequence[AllocatedTo], by: str) -> None:
                 _named(row, by)
                 | {label: _cents_text(cents[name][n]) for name, label in labels.items()}
                 | {"billed, to the last digit": plain(row.billed_usd)}
-                | {"share of the bill": percent_text(row.billed_usd, sum_exact(exact["billed_usd"]))}
+                | {
+                    "share of the bill": percent_text(
+                        row.billed_usd, sum_exact(exact["billed_usd"])
+                    )
+                }
                 for n, row in enumerate(rows)
             ),
             dict(zip_longest(by.split(" and "), (TOTAL,), fillvalue=""))

@@ -253,9 +253,7 @@ def _meters(call: TracedCall) -> DeltaGenerator:
         return st.container()
 
 
-def _billed(
-    store: Store, call: TracedCall, figure: DeltaGenerator, parts: DeltaGenerator
-) -> None:
+def _billed(store: Store, call: TracedCall, figure: DeltaGenerator, parts: DeltaGenerator) -> None:
     """Draw the share of the call in the bill of the day (UTC) on which it ended."""
     ended = call.started_at.astimezone(UTC) + timedelta(microseconds=call.duration_us)
     found = billed_call(store, ended.date(), call.trace_id, call.span_id)

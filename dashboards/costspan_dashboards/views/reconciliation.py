@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
+from fractions import Fraction
 
 import altair as alt
 import streamlit as st
 
-from costspan_collector.settings import read_settings
+from costspan_collector.settings import Pricing, read_settings
 from costspan_collector.store import Store
 from costspan_dashboards.breakdown import csv_text
 from costspan_dashboards.charts import PALETTE
@@ -22,6 +23,10 @@ from costspan_dashboards.figures import (
     usd_text,
 )
 from costspan_dashboards.filters import TimeRange
+from costspan_reconcile.amounts import dollars
+from costspan_reconcile.bottom_line import bottom_line
+from costspan_reconcile.explain import MEANING, Class
+from costspan_reconcile.price_truth import UnitPrice, price_truth
 from costspan_reconcile.queries import (
     ClassRow,
     DayRow,
@@ -35,23 +40,11 @@ from costspan_reconcile.queries import (
     uninstrumented_keys,
 )
 from costspan_reconcile.settings import MISSING_ADMIN_KEY, Reconcile
+from costspan_reconcile.tolerances import Tolerances
 
 _EXACT = Context(prec=76)
 _MOST_LINES = 2000
 _DAYS_AT_ONCE = 31
-_MEANING = {
-    "UNINSTRUMENTED_KEY": "billed to a key that no span carries",
-    "SERVICE_FEE": "storage, searches and other fees that are not tokens",
-    "PLATFORM_SURFACE": "used through evals or another page of the platform",
-    "MISSING_SPANS": "tokens that OpenAI counted and no span reported",
-    "SURPLUS_SPANS": "tokens in spans that OpenAI did not count",
-    "UNPRICED_CALLS": "calls that were seen and have no price",
-    "METERING": "the bill counts other tokens than OpenAI's Usage endpoint",
-    "RATE": "the bill has another price than the price book",
-    "UNSPLIT": "a quantity or a price is missing, the cause cannot be told apart",
-    "UNCLASSIFIED": "line items that are not understood",
-    "AWAITING_PROVIDER": "used, and not on the bill yet",
-}
 
 
 def draw(store: Store, range: TimeRange) -> None:
@@ -66,6 +59,7 @@ def draw(store: Store, range: TimeRange) -> None:
     classes = recon_classes(store, since, until)
     _as_of(days, now)
     _figures(closed)
+    _verdict(store, since, until)
     _troubles(days)
     _uninstrumented(uninstrumented_keys(store, since, until))
     billed = {day.day for day in closed if day.billed_usd is not None}
@@ -74,6 +68,7 @@ def draw(store: Store, range: TimeRange) -> None:
     _by_day(days)
     _by_project(store, since, until)
     _by_line_item(store, since, until)
+    _prices(store, since, until)
     _lines(recon_lines(store, since, until, _MOST_LINES), since, until)
 
 
@@ -113,7 +108,7 @@ def _nothing_yet(store: Store, since: date, until: date) -> None:
 def _as_of(days: Sequence[DayRow], now: datetime) -> None:
     states = {
         state: sum(day.day_state == state for day in days)
-        for state in ("FINAL", "PROVISIONAL", "OPEN")
+        for state in ("FINAL", "PROVISIONAL", "RESTATED", "OPEN")
     }
     read = [day.read_at for day in days if day.read_at is not None]
     as_of = (
@@ -124,7 +119,8 @@ def _as_of(days: Sequence[DayRow], now: datetime) -> None:
     )
     st.caption(
         f"{as_of}. Days are UTC: {states['FINAL']} final, {states['PROVISIONAL']} provisional, "
-        f"{states['OPEN']} open (only in the table by day and among the single lines). "
+        + (f"{states['RESTATED']} restated after they were final, " if states["RESTATED"] else "")
+        + f"{states['OPEN']} open (only in the table by day and among the single lines). "
         "Final means more than 72 hours old and unchanged for 24."
     )
 
@@ -153,6 +149,19 @@ def _figures(closed: Sequence[DayRow]) -> None:
     )
     if unpriced:
         st.caption(f"+ {count_text(unpriced)} calls without a price, in no estimate.")
+
+
+def _verdict(store: Store, since: date, until: date) -> None:
+    """Draw the verdict of the range, with both directions of error."""
+    found, tolerances = bottom_line(store, since, until), read_settings(Tolerances)
+    if not found.closed_days:
+        return
+    st.caption(
+        f"As a whole: **{found.verdict(tolerances).lower()}**. Billed beyond the estimate "
+        f"{escaped(usd_text(found.above_usd))}, below it {escaped(usd_text(-found.below_usd))}; "
+        f"not explained {escaped(usd_text(found.to_review_usd))}. Someone is asked from "
+        f"{escaped(usd_text(tolerances.period_usd))} and {percent_text(tolerances.period_share, Decimal(1))} on."
+    )
 
 
 def _troubles(days: Sequence[DayRow]) -> None:
@@ -200,7 +209,7 @@ def _classes(classes: Sequence[ClassRow], billed: set[date]) -> None:
             {
                 "class": cause,
                 "billed - estimated": usd_text(totals[cause]),
-                "what it is": _MEANING.get(cause, ""),
+                "what it is": MEANING[Class(cause)],
             }
             for cause in order
         ],
@@ -296,6 +305,60 @@ def _by_line_item(store: Store, since: date, until: date) -> None:
         ],
         hide_index=True,
     )
+
+
+def _prices(store: Store, since: date, until: date) -> None:
+    """Draw what a unit really costs, and what no single line can show."""
+    truth = price_truth(store, since, until, read_settings(Pricing).book())
+    if not truth.prices:
+        return
+    st.subheader("What a unit costs, by the bill")
+    for discount in truth.discounts:
+        st.info(
+            f"{escaped(discount.off)} below the price book for {len(discount.models)} models "
+            f"({escaped(', '.join(discount.models))}), from {discount.since} to {discount.last}.",
+            icon=":material/percent:",
+        )
+    for change in truth.changes:
+        st.warning(
+            f"{escaped(change.line_item)}: since {change.since} billed at "
+            f"{escaped(_per_million(change.after_usd))} a million, before at "
+            f"{escaped(_per_million(change.before_usd))} as in the price book.",
+            icon=":material/trending_flat:",
+        )
+    for free in truth.free:
+        pool = "all of the day's pool" if free.is_whole_pool else "within the day's pool"
+        st.info(
+            f"{free.day}: {count_text(round(free.tokens))} tokens of the {free.pool} models were "
+            f"free, {pool}.",
+            icon=":material/redeem:",
+        )
+    newest = {(one.line_item, one.paid_usd): one for one in truth.prices}
+    with st.expander(
+        "Paid price of a unit beside the price book, USD a million, newest day of each"
+    ):
+        st.dataframe(
+            [
+                {
+                    "line item": one.line_item,
+                    "last day": one.day.isoformat(),
+                    "paid": _per_million(one.paid_usd),
+                    "price book": _per_million(one.book_usd),
+                    "paid / book": UNKNOWN if one.ratio is None else f"{float(one.ratio):.6g}",
+                    "which is": one.same_as,
+                }
+                for one in sorted(newest.values(), key=_line_item)
+            ],
+            hide_index=True,
+        )
+
+
+def _per_million(price: Fraction | None) -> str:
+    return UNKNOWN if price is None else dollars(price * 1_000_000)
+
+
+def _line_item(one: UnitPrice) -> tuple[str, Fraction]:
+    return one.line_item, one.paid_usd
 
 
 def _lines(lines: Sequence[LineRow], since: date, until: date) -> None:

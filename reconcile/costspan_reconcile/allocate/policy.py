@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from costspan.errors import Rejected
+from costspan_reconcile.explain.classes import Class
 
 _HEADER = re.compile(r"^\s*\[\[\s*rule\s*]]", re.MULTILINE)
 _MATCHES = ("project", "key", "line_item", "class")
@@ -148,7 +149,7 @@ def _rule(entry: Mapping[str, Any], taken: AbstractSet[str]) -> Rule:
     for field in ("shares", "teams"):
         if field in entry and _NEEDS[policy] != field:
             _refuse(field, f"the policy {policy} takes none")
-    shares = _shares(entry.get("shares")) if policy == "fixed" else {}
+    shares = _shares(entry.get("shares")) if policy == "fixed" else dict[str, int]()
     if policy == "even":
         shares = dict.fromkeys(_texts("teams", entry.get("teams")), 1)
     kept = {"fixed": "listed", "even": "listed", "central": ""}.get(policy, policy)
@@ -161,10 +162,14 @@ def _match(value: object) -> Mapping[str, tuple[str, ...]]:
     found = cast("dict[str, object]", value)
     if unknown := sorted(found.keys() - {*_MATCHES}):
         _refuse(unknown[0], f"unknown; a match has {', '.join(_MATCHES)}")
-    return {
+    match = {
         key: _texts(key, [globs] if isinstance(globs, str) else globs)
         for key, globs in found.items()
     }
+    for glob in match.get("class", ()):
+        if not any(fnmatchcase(name, glob) for name in Class):
+            _refuse("class", f"there is no {glob!r}; there are {', '.join(sorted(Class))}")
+    return match
 
 
 def _texts(key: str, value: object) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def _allocate(store: Store, day: _DueDay, now: datetime, policy: Policy, keys: K
     _forget(store, day.day)
     allocation_id = uuid4()
     billed = store.select(load_sql(_PACKAGE, "lines"), BilledLine, day=day.day, run_id=day.run_id)
-    before = _before(store, day) if day.frozen else {}
+    before = _before(store, day)
     lines = [
         row
         for line in billed
@@ -167,6 +167,9 @@ def _forget(store: Store, day: date) -> None:
 
 
 def _before(store: Store, day: _DueDay) -> Mapping[tuple[str, str, str], AllocationLine]:
+    """Return the lines whose weights are frozen."""
+    if not day.frozen:
+        return {}
     rows = store.select(
         load_sql(_PACKAGE, "lines_before"), AllocationLine, allocation_id=day.before, day=day.day
     )

@@ -21,6 +21,7 @@ from costspan_reconcile.explain.rate import rate
 from costspan_reconcile.explain.sentences import text
 from costspan_reconcile.explain.states import DayState, day_state
 from costspan_reconcile.explain.surroundings import (
+    ALL_KEYS,
     WINDOW,
     Place,
     Repeated,
@@ -34,6 +35,7 @@ from costspan_reconcile.line_items import Form
 from costspan_reconcile.match import Line
 
 __all__ = [
+    "ALL_KEYS",
     "MEANING",
     "UNKNOWN",
     "WINDOW",

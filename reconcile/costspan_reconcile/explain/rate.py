@@ -17,7 +17,7 @@ from costspan_reconcile.explain.surroundings import Surroundings
 from costspan_reconcile.free_tokens import pool_of
 from costspan_reconcile.line_items import Form
 from costspan_reconcile.match import Line
-from costspan_reconcile.price_truth import SAME_DISCOUNT, SAME_PRICE
+from costspan_reconcile.price_truth import SAME_PRICE, is_discounted
 
 ROUNDING_USD = Fraction(1, 10**6)
 """Of one line."""
@@ -106,7 +106,7 @@ def _steps(
                 return [last] if base.cause is Class.MATCHED else [base, last]
     for discount in around.discounts:
         for base in bases:
-            if abs(paid / base.price - discount.share) <= SAME_DISCOUNT:
+            if base.price and is_discounted(paid / base.price, [discount]):
                 last = Step(Class.CONTRACT_DISCOUNT, discount.off, paid)
                 return [last] if base.cause is Class.MATCHED else [base, last]
     for change in around.changes:

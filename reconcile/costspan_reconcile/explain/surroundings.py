@@ -13,6 +13,7 @@ from costspan_reconcile.tolerances import Tolerances
 
 WINDOW = timedelta(days=7)
 """A key that no span carries for so long before and after a day is not instrumented."""
+ALL_KEYS = "*"
 Place = tuple[str, str, LineItem]
 """Project, key and product of a line."""
 
@@ -74,7 +75,7 @@ class Surroundings:
     traffic: Mapping[tuple[str, str, str], Traffic] = field(
         default_factory=dict[tuple[str, str, str], Traffic]
     )
-    """By project, key and family of the model."""
+    """By project, key and family of the model; under `ALL_KEYS` those of the whole project."""
     repeated: Mapping[Place, Repeated] = field(default_factory=dict[Place, Repeated])
     """By the family of the product."""
     neighbours: Mapping[Place, tuple[Fraction, ...]] = field(
@@ -89,14 +90,12 @@ class Surroundings:
 
     def traffic_of(self, line: Line) -> Traffic:
         """Return the calls of the model of a line; of the whole project where keys are not told."""
-        found = Traffic()
-        model = line.item.model
-        if line.pooled_keys or not line.api_key_id:
-            for (project, _, name), traffic in self.traffic.items():
-                if (project, name) == (line.project, model):
-                    found += traffic
-            return found
-        return self.traffic.get((line.project, line.api_key_id, model), found)
+        told = line.api_key_id and not line.pooled_keys
+        key = line.api_key_id if told else ALL_KEYS
+        return self.traffic.get((line.project, key, line.item.model), _NO_TRAFFIC)
+
+
+_NO_TRAFFIC = Traffic()
 
 
 def place(line: Line) -> Place:

@@ -78,11 +78,19 @@ class Judged(Protocol):
     """What the verdict of a day needs of a line."""
 
     @property
-    def billed(self) -> Fraction: ...
+    def billed(self) -> Fraction:
+        """Return the billed dollars."""
+        ...
+
     @property
-    def components(self) -> tuple[Component, ...]: ...
+    def components(self) -> tuple[Component, ...]:
+        """Return the classes of its difference."""
+        ...
+
     @property
-    def verdict(self) -> Verdict: ...
+    def verdict(self) -> Verdict:
+        """Return its own verdict."""
+        ...
 
 
 def _to_review(lines: Iterable[Judged]) -> Fraction:

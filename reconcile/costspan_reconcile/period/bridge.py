@@ -75,13 +75,31 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """What finance states. `total_usd` is None where a balance is rolled forward."""
+    """What finance states. `total_usd` is None where a balance is rolled forward.
+
+    Raises:
+        Rejected: it states a total and a balance, or neither, or half of one.
+    """
 
     number: str
     total_usd: Fraction | None
     entries: tuple[Entry, ...]
     file: str = ""
     file_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        kinds = [entry.kind for entry in self.entries if entry.kind in BALANCE]
+        if self.total_usd is not None and kinds:
+            msg = (
+                "state the invoice's total, or roll a prepaid balance forward with --opening, "
+                "--purchase, --expired and --closing, not both"
+            )
+            raise Rejected(msg)
+        if self.total_usd is None and any(
+            kinds.count(end) != 1 for end in (Kind.OPENING, Kind.CLOSING)
+        ):
+            msg = "state --invoice-total; or --opening and --closing, once each, if it is prepaid"
+            raise Rejected(msg)
 
     @property
     def owed(self) -> Fraction:
@@ -132,7 +150,6 @@ def tie(
         Rejected: more than a cent is missing; the message says how much, and what was counted.
     """
     balance = tuple(entry for entry in invoice.entries if entry.kind in BALANCE)
-    _check(balance, invoice)
     stated = tuple(entry for entry in invoice.entries if entry.kind not in BALANCE)
     charges = (*ledger, *stated)
     owed = invoice.owed
@@ -173,19 +190,6 @@ def entries_of(lines: Sequence[BridgeLine]) -> list[Entry]:
 def charged(entries: Sequence[Entry]) -> Fraction:
     """Return what the charges add up to."""
     return sum((entry.usd for entry in entries if entry.kind not in BALANCE), Fraction(0))
-
-
-def _check(balance: Sequence[Entry], invoice: Invoice) -> None:
-    if invoice.total_usd is not None and balance:
-        msg = (
-            "state the invoice's total, or roll a prepaid balance forward with --opening, "
-            "--purchase, --expired and --closing, not both"
-        )
-        raise Rejected(msg)
-    ends = [entry.kind for entry in balance if entry.kind in {Kind.OPENING, Kind.CLOSING}]
-    if invoice.total_usd is None and sorted(ends) != [Kind.CLOSING, Kind.OPENING]:
-        msg = "a prepaid balance needs one --opening and one --closing, 0 if it was empty"
-        raise Rejected(msg)
 
 
 def _missing(month: Month, charges: Sequence[Entry], invoice: Invoice, gap: Fraction) -> str:

@@ -186,7 +186,7 @@ WITH arrayMap(hour -> toStartOfDay(hour), {counted:Array(DateTime('UTC'))}) AS c
 SELECT day AS slot, service_name, '' AS team, feature, model, '' AS project, calls, errors, duration_us, first_chunk_us
 FROM latency_daily FINAL
 WHERE day >= {since:DateTime64(6, 'UTC')} AND day + INTERVAL 1 DAY <= {until:DateTime64(6, 'UTC')}
-    AND day NOT IN counted_days
+    AND NOT has(counted_days, day)
 UNION ALL
 SELECT slot, service_name, '' AS team, feature, model, '' AS project, calls, errors, duration_us, first_chunk_us
 FROM latency_5m FINAL
@@ -196,7 +196,7 @@ WHERE toStartOfHour(slot) >= {since:DateTime64(6, 'UTC')}
     AND (
         toStartOfDay(slot) < {since:DateTime64(6, 'UTC')}
         OR toStartOfDay(slot) + INTERVAL 1 DAY > {until:DateTime64(6, 'UTC')}
-        OR toStartOfDay(slot) IN counted_days
+        OR has(counted_days, toStartOfDay(slot))
     )
 UNION ALL
 SELECT

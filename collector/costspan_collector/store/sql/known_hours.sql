@@ -8,6 +8,8 @@ FROM
     SELECT hour FROM cost_hourly GROUP BY hour
     UNION DISTINCT
     SELECT toStartOfHour(slot) AS hour FROM latency_5m GROUP BY hour
+    UNION DISTINCT
+    SELECT day AS hour FROM latency_daily GROUP BY hour
 )
 WHERE toDate(hour) NOT IN (SELECT day FROM dropped_days)
 ORDER BY hour

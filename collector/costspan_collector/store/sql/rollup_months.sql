@@ -2,6 +2,6 @@
 -- parameters: until Date
 SELECT DISTINCT table, partition
 FROM system.parts
-WHERE active AND database = currentDatabase() AND table IN ('cost_hourly', 'latency_5m', 'signals_5m')
+WHERE active AND database = currentDatabase() AND table IN ('cost_hourly', 'latency_5m', 'latency_daily', 'signals_5m')
     AND addMonths(YYYYMMDDToDate(toUInt32(partition) * 100 + 1), 1) <= {until:Date}
 ORDER BY table, partition

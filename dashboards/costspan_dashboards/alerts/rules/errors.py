@@ -5,9 +5,12 @@ than coin flips do. Attempts are counted, not calls: an attempt that fails and i
 same trouble, seen earlier. Rate limits are a rule of their own, since their remedy is another.
 """
 
+from typing import Literal
+
 import numpy as np
 
-from costspan_dashboards.alerts.cause import explain
+from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
+from costspan_dashboards.alerts.cause import Table, explain
 from costspan_dashboards.alerts.chance import beta_binomial_tail, surprise
 from costspan_dashboards.alerts.finding import (
     Finding,
@@ -16,8 +19,8 @@ from costspan_dashboards.alerts.finding import (
     against_text,
     find,
     leader,
+    matching,
     percent,
-    scope_text,
 )
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
@@ -27,25 +30,29 @@ from costspan_dashboards.alerts.frame import (
 )
 from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.rules.failures import Failures
-from costspan_dashboards.alerts.rules.naming import changes, newest
-from costspan_dashboards.alerts.scopes import SCOPES, WINDOWS_MINUTES, View, figure, watched
+from costspan_dashboards.alerts.rules.naming import changes, named_as, newest
+from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, View, figure, watched
 
-_PAGE_TAIL = 1e-3
+_PAGE_TAIL = 0.01
 """A page needs more than the share that pages: chance must not be what lifts it over."""
 _OBJECTIVE_DAYS = 28
+_AS_LIKELY = 4.0
+"""Of log-likelihood: two causes that are no farther apart cannot be told from each other."""
+_PROVIDERS_KINDS = ("server_error", "rate_limit")
+"""What a model's provider answers; the rest is more often a feature's own."""
 
 
 def errors(view: View, limits: Limits) -> list[Finding]:
     """Find failures of any kind but rate limits, and an objective that is used up too fast."""
     failures = Failures(view, "failed_attempts", limits.allowed_share)
-    seen = [one for name in SCOPES for one in _over(failures, limits, name, "failed_calls")]
+    seen = [one for name in view.scopes for one in _over(failures, limits, name, "failed_calls")]
     return _found(failures, limits, "errors", [*seen, *_burning(view, limits)])
 
 
 def rate_limited(view: View, limits: Limits) -> list[Finding]:
     """Find refusals for too many requests or tokens, also where a retry mended them."""
     failures = Failures(view, "limited_attempts", limits.allowed_share)
-    seen = [one for name in SCOPES for one in _over(failures, limits, name, "limited_calls")]
+    seen = [one for name in view.scopes for one in _over(failures, limits, name, "limited_calls")]
     return _found(failures, limits, "rate_limited", seen)
 
 
@@ -60,12 +67,14 @@ def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> lis
     found: list[Seen] = []
     for code in np.flatnonzero(failed[-1] >= gates.min_errors).tolist():
         # A share that is high already cannot double: half of the way to all failing is as bad.
+        best: Seen | None = None
         limit = min(gates.min_ratio * usual[code], (1 + usual[code]) / 2)
         for place, minutes in enumerate(WINDOWS_MINUTES):
             k, n = int(failed[place, code]), int(attempts[place, code])
             well_again = (
                 place > 0
-                and failed[place - 1, code] < max(limit, k / n / 2) * attempts[place - 1, code]
+                and failed[place - 1, code]
+                < max(limit, k / max(n, 1) / 2) * attempts[place - 1, code]
             )
             if k < gates.min_errors or k < limit * n or well_again or (dimension and not code):
                 continue
@@ -78,26 +87,26 @@ def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> lis
                 bad = int(lost[place, code]), int(made[place, code])
             share = gates.page_burn * limits.allowed_share
             pages = beta_binomial_tail(*bad, share, scatter) < _PAGE_TAIL
-            found.append(
-                Seen(
-                    scope=view.scope(dimension, code),
-                    window_minutes=minutes,
-                    observed=k / n,
-                    usual=float(usual[code]),
-                    score=surprise(k, float(usual[code]) * n) / minutes,
-                    severity="page" if pages else "ticket",
-                    calls=n,
-                    affected=k,
-                )
+            one = Seen(
+                scope=view.scope(dimension, code),
+                window_minutes=minutes,
+                observed=k / n,
+                usual=float(usual[code]),
+                score=surprise(k, float(usual[code]) * n) / minutes,
+                severity="page" if pages else "ticket",
+                calls=n,
+                affected=k,
             )
-            break
+            if best is None or (pages and best.severity == "ticket"):
+                best = one
+        if best:
+            found.append(best)
     return found
 
 
 def _burning(view: View, limits: Limits) -> list[Seen]:
     """Find where the errors that the objective allows go too fast, over a long and a short window."""
     gates, allowed = limits.slo_burn, limits.allowed_share
-    until, recent = view.frame.until, watched(view.past.history.recent, view.past.quiet)
     pairs: tuple[tuple[int, int, float, Severity], ...] = (
         (60, 5, gates.page_fast, "page"),
         (360, 30, gates.page_slow, "page"),
@@ -106,14 +115,13 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
     found: list[Seen] = []
     for dimension in ("", "feature"):
         for long, short, burn, severity in pairs:
-            (lost, calls), (lost_now, calls_now) = (
-                _lost(
-                    (view.cells if minutes <= 60 else recent).between(until - minutes, until),
-                    dimension,
-                )
-                for minutes in (long, short)
-            )
+            if dimension and severity == "ticket":  # the objective is one of all calls
+                continue
+            lost, calls = _lost_within(view, long, dimension)
             over = (lost >= gates.min_errors) & (lost > burn * allowed * calls)
+            if not over.any():
+                continue
+            lost_now, calls_now = _lost_within(view, short, dimension)
             over &= lost_now > burn * allowed * calls_now
             found += [
                 Seen(
@@ -132,12 +140,34 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
     return found
 
 
+def _lost_within(view: View, minutes: int, dimension: str) -> tuple[Floats, Floats]:
+    """Return calls that failed for good, and calls, of the last minutes by value."""
+    if minutes in WINDOWS_MINUTES:
+        now = view.by(dimension)[:, WINDOWS_MINUTES.index(minutes)]
+        return now[figure("failed_calls")] + now[figure("limited_calls")], now[figure("calls")]
+    if minutes < WINDOWS_MINUTES[-1]:
+        return _lost(view.window(minutes), dimension)
+    past = view.past
+
+    def lost() -> tuple[Floats, Floats]:
+        recent = past.history.recent.between(past.history.until - minutes, past.history.until)
+        return _lost(watched(recent, past.quiet), dimension)
+
+    return past.kept(("lost", minutes, dimension, past.size(dimension)), lost)
+
+
 def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> list[Finding]:
     if not seen:
         return []
     view, basis = failures.view, failures.past.basis
     first = leader(view, seen, "attempts")
-    explanation = newest(view, explain(failures.table(min(first.window_minutes, 60))))
+    table = failures.table(min(first.window_minutes, WINDOWS_MINUTES[-1]))
+    blames = _blames(table)
+    explanation = newest(view, explain(table, prefer=blames, slack=_AS_LIKELY))
+    if rule == "rate_limited" and explanation.where:
+        kinds = {**dict(explanation.where), "error_kind": "rate_limit"}
+        explanation = named_as(explanation, kinds)
+    first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
     if "user" in dict(explanation.where):
         severity = "ticket"  # one user's own requests fail: nobody is woken for that
@@ -151,7 +181,7 @@ def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> l
             first,
             title=(
                 f"{percent(first.observed)} of attempts of "
-                f"{scope_text(explanation.where, first.scope)} failed"
+                f"{first.scope} failed"
                 f"{f' with {kind}' if kind else ''} ({first.affected} of {first.calls}), "
                 f"usually {percent(first.usual)}"
             ),
@@ -165,6 +195,14 @@ def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> l
             changes=changes(view, explanation),
         )
     ]
+
+
+def _blames(table: Table) -> Literal["feature", "model"]:
+    """Return whose fault such failures more often are."""
+    kind = table.codes[CAUSES.index("error_kind")]
+    providers = table.names.known("error_kind", _PROVIDERS_KINDS)
+    theirs = float(table.actual[np.isin(kind, list(providers))].sum())
+    return "model" if theirs > table.actual.sum() / 2 else "feature"
 
 
 def _waiting(failures: Failures, limits: Limits, seen: Seen) -> str:

@@ -14,7 +14,14 @@ from costspan_dashboards.alerts.frame import (
     groups,
     tally,
 )
-from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Past, View, figure, watched
+from costspan_dashboards.alerts.scopes import (
+    BAND_FIGURES,
+    WINDOWS_MINUTES,
+    Past,
+    View,
+    figure,
+    watched,
+)
 
 _KIND = DIMENSIONS.index("error_kind")
 _PRIOR = 50
@@ -22,7 +29,9 @@ _PRIOR = 50
 _PRIOR_SHARE = 0.01
 _PRIOR_ERRORS = 30
 _TRIMMED_DAYS = 2
-"""The days with the highest shares are left out: a past outage is no habit."""
+"""Of the days with the highest shares, as many are left out: a past outage is no habit."""
+_OUTAGE = 3.0
+"""Times the mean share: from there on a day may have been one."""
 _RARE_KIND = 0.05
 """Of all errors, for a kind hardly ever seen: else its newness would outshine where it happens."""
 
@@ -44,36 +53,42 @@ class Failures:
 
     def habit(self, dimension: str) -> tuple[Floats, Floats]:
         """Return failures and attempts by past day, slot of the band and value, outages left out."""
-        key = f"habit/{self.attempts}/{dimension}"
-        kept = self.past.history.kept
-        if key not in kept:
-            kept[key] = self._habit(dimension)
-        found = kept[key]
-        assert isinstance(found, _Habit)  # noqa: S101 - the key is ours alone
-        return found.failed, found.attempts
+        return self.past.kept(
+            ("habit", self.attempts, dimension, self.past.size(dimension)),
+            lambda: self._habit(dimension),
+        )
 
-    def _habit(self, dimension: str) -> "_Habit":
+    def _habit(self, dimension: str) -> tuple[Floats, Floats]:
         band = self.past.by(dimension, band=True)
-        failed, attempts = band[figure(self.attempts)], band[figure("attempts")]
-        keep = self.past.usable(dimension)[:, : failed.shape[-1]]
+        failed = band[BAND_FIGURES.index(self.attempts)]
+        attempts = band[BAND_FIGURES.index("attempts")]
+        keep = self.past.usable(dimension).copy()
         of_day = attempts.sum(axis=1)
         share = np.where(keep & (of_day > 0), failed.sum(axis=1) / np.maximum(of_day, 1), -1.0)
         if keep.any(axis=1).sum() >= 5 * _TRIMMED_DAYS:
             worst = np.argsort(share, axis=0)[-_TRIMMED_DAYS:]
-            np.put_along_axis(keep, worst, values=False, axis=0)
-        return _Habit(failed * keep[:, None, :], attempts * keep[:, None, :])
+            pooled = (failed.sum(axis=1) * keep).sum(axis=0) / np.maximum(
+                (of_day * keep).sum(axis=0), 1
+            )
+            high = np.take_along_axis(share, worst, axis=0) > _OUTAGE * pooled
+            kept = np.take_along_axis(keep, worst, axis=0)
+            np.put_along_axis(keep, worst, kept & ~high, axis=0)
+        return failed * keep[:, None, :], attempts * keep[:, None, :]
 
     def share(self, dimension: str) -> Floats:
         """Return the usual share by value; what is known from few is pulled to the whole's."""
-        size = self.view.frame.names.size(dimension) if dimension else 1
+        size = self.past.size(dimension)
         if not self.past.basis.seasonal:
             return np.full(size, self.allowed)
+        return self.past.kept(
+            ("share", self.attempts, dimension, size), lambda: self._share(dimension)
+        )
+
+    def _share(self, dimension: str) -> Floats:
         all_failed, all_attempts = (float(part.sum()) for part in self.habit(""))
         overall = (all_failed + _PRIOR * _PRIOR_SHARE) / (all_attempts + _PRIOR)
         failed, attempts = (part.sum(axis=(0, 1)) for part in self.habit(dimension))
-        share = np.full(size, overall)
-        share[: len(failed)] = (failed + _PRIOR * overall) / (attempts + _PRIOR)
-        return share
+        return (failed + _PRIOR * overall) / (attempts + _PRIOR)
 
     def scatter(self, dimension: str, code: int, window: int) -> float:
         """Return how much a scope's failures go together in stretches as long as a window.
@@ -82,9 +97,13 @@ class Failures:
         """
         if not self.past.basis.seasonal:
             return USUAL_SCATTER
+        return self.past.kept(
+            ("scatter", self.attempts, dimension, code, window),
+            lambda: self._scatter(dimension, code, window),
+        )
+
+    def _scatter(self, dimension: str, code: int, window: int) -> float:
         failed, attempts = self.habit(dimension)
-        if code >= failed.shape[-1]:
-            return USUAL_SCATTER
         slots = WINDOWS_MINUTES[window] // WINDOWS_MINUTES[0]
         k = failed[:, :, code].reshape(-1, slots).sum(axis=1)
         known = scatter_of(attempts[:, :, code].reshape(-1, slots).sum(axis=1), k)
@@ -135,12 +154,6 @@ class Failures:
         size = int(max(key0.max(initial=0), key.max(initial=0))) + 1
         of, bad = tally(key0, attempts, size), tally(key0, failed, size)
         return ((bad + _PRIOR * overall) / (of + _PRIOR))[key], mix
-
-
-@dataclass(frozen=True, eq=False)
-class _Habit:
-    failed: Floats
-    attempts: Floats
 
 
 def bases(cells: Cells) -> tuple[Cells, Ints]:

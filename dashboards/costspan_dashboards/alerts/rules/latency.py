@@ -7,6 +7,7 @@ longer because they say more are no slow-down either: what they cost more, `unit
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,18 +19,17 @@ from costspan_dashboards.alerts.finding import (
     against_text,
     find,
     leader,
-    scope_text,
+    matching,
 )
 from costspan_dashboards.alerts.frame import (
     DIMENSIONS,
     Floats,
     Ints,
-    groups,
     tally,
 )
 from costspan_dashboards.alerts.limits import LatencyLimits, Limits
 from costspan_dashboards.alerts.rules.naming import changes, newest
-from costspan_dashboards.alerts.scopes import SCOPES, WINDOWS_MINUTES, Leaves, Past, View, figure
+from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Leaves, Past, View, figure
 
 _LEAST_NOISE = 0.03
 """Of the mean log latency between days that are alike."""
@@ -37,6 +37,8 @@ _ENOUGH_DAYS = 3
 """Fewer say too little about how much days differ."""
 _DAY_CALLS = 5
 _KIND_CALLS = 20
+_AS_LIKELY = 0.25
+"""Of the score: two causes that are no farther apart cannot be told from each other."""
 _MORE_OUTPUT = 0.6
 """Of a longer duration, in logarithms: from there on it is explained by longer answers."""
 
@@ -48,70 +50,82 @@ class _Signal:
     total: str
     squares: str
     in_words: str
+    blames: Literal["feature", "model"]
+    """Whose fault it more often is."""
 
 
 _SIGNALS = (
     _Signal("time to first token", "streamed_calls", "log_first_chunk", "log_first_chunk_squared",
-            "take {ratio} times as long to the first token"),
+            "take {ratio} times as long to the first token", "model"),
     _Signal("generation speed", "paced_calls", "log_pace", "log_pace_squared",
-            "take {ratio} times as long for each output token"),
+            "take {ratio} times as long for each output token", "model"),
     _Signal("duration", "timed_calls", "log_duration", "log_duration_squared",
-            "take {ratio} times as long"),
+            "take {ratio} times as long", "feature"),
 )  # fmt: skip
+_ROWS = np.array(
+    [
+        [figure(getattr(signal, name)) for signal in _SIGNALS]
+        for name in ("calls", "total", "squares")
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
-class _Shifts:
-    """How far calls are from what their feature and model usually take, in logarithms."""
+class _Habit:
+    """What calls usually take, by feature and model, and how far whole days are from that."""
 
-    past: Leaves
-    """Calls, deviations and their squares: by day, window and leaf."""
-    present: Leaves
+    usual: Floats
+    """Mean logarithms: by signal and kind; 0 where too few calls tell."""
+    known: Floats
+    """1 where enough calls tell."""
+    shifts: Leaves
+    """Calls, deviations and their squares: by signal, day, window and leaf."""
 
 
 def latency(view: View, limits: Limits) -> list[Finding]:
     """Find calls that are slower than the same calls were, each measured against its own kind."""
     if len(view.past.basis.days) < _ENOUGH_DAYS:
         return []
-    best: tuple[_Signal, list[Seen], _Shifts] | None = None
-    for signal in _SIGNALS:
-        shifts = _shifts(view, signal)
-        seen = [
-            one for name in SCOPES for one in _slower(view, limits.latency, signal, shifts, name)
-        ]
-        if seen and (best is None or _score(seen) > _score(best[1])):
-            best = signal, seen, shifts
-    return [_found(view, *best)] if best else []
-
-
-def _score(seen: list[Seen]) -> float:
-    return max(one.score for one in seen)
-
-
-def _kinds(past: Past, leaves: Leaves) -> tuple[Ints, Ints]:
-    """Return one number for feature and model: of the leaves of the past, and of others."""
-    models = leaves.names.size("model")
-    feature, model = DIMENSIONS.index("feature"), DIMENSIONS.index("model")
-    mine, theirs = past.leaves.codes, leaves.codes
-    return mine[feature] * models + mine[model], theirs[feature] * models + theirs[model]
-
-
-def _shifts(view: View, signal: _Signal) -> _Shifts:
-    past = view.past
-    kind0, kind = _kinds(past, view.leaves)
-    rows = [figure(signal.calls), figure(signal.total), figure(signal.squares)]
-    before, now = past.leaves.figures[rows], view.leaves.figures[rows]
-    size = int(max(kind0.max(initial=0), kind.max(initial=0))) + 1
-    days = [day - 1 for day in past.basis.days]
-    calls = tally(kind0, before[0][days][:, -1].sum(axis=0), size)
-    total = tally(kind0, before[1][days][:, -1].sum(axis=0), size)
-    known = calls >= _KIND_CALLS
-    usual = np.where(known, total / np.maximum(calls, 1), 0.0)
-    known = known.astype(np.float64)
-    return _Shifts(
-        Leaves(past.leaves.names, past.leaves.codes, _centred(before, usual[kind0], known[kind0])),
-        Leaves(view.leaves.names, view.leaves.codes, _centred(now, usual[kind], known[kind])),
+    models = view.frame.names.size("model")
+    habit = view.past.kept(("latency", models), lambda: _habit(view.past, models))
+    now = view.leaves.figures[_ROWS]
+    size = habit.usual.shape[-1]
+    kind = _kinds(view.leaves, models)
+    kind = np.where(kind < size, kind, size - 1)
+    shifts = Leaves(
+        view.frame.names,
+        view.leaves.codes,
+        _centred(now, habit.usual[:, None, kind], habit.known[:, None, kind]),
     )
+    found = [
+        (place, one)
+        for dimension in view.scopes
+        for place, one in _slower(view, limits.latency, habit, shifts, dimension)
+    ]
+    if not found:
+        return []
+    best = max(found, key=lambda item: item[1].score)[0]
+    return [_found(view, best, [one for place, one in found if place == best], shifts)]
+
+
+def _kinds(leaves: Leaves, models: int) -> Ints:
+    """Return one number for feature and model of each leaf."""
+    feature, model = DIMENSIONS.index("feature"), DIMENSIONS.index("model")
+    return leaves.codes[feature] * models + leaves.codes[model]
+
+
+def _habit(past: Past, models: int) -> _Habit:
+    before = past.leaves.figures[_ROWS]
+    kind = _kinds(past.leaves, models)
+    size = past.size("feature") * models + 1  # the last one stands for what is not known
+    days = [day - 1 for day in past.basis.days]
+    alike = before[:, :, days, -1].sum(axis=2)
+    calls = np.stack([tally(kind, row, size) for row in alike[0]])
+    total = np.stack([tally(kind, row, size) for row in alike[1]])
+    known = np.asarray(calls >= _KIND_CALLS, np.float64)
+    usual = known * total / np.maximum(calls, 1)
+    centred = _centred(before, usual[:, None, None, kind], known[:, None, None, kind])
+    return _Habit(usual, known, Leaves(past.leaves.names, past.leaves.codes, centred))
 
 
 def _centred(figures: Floats, usual: Floats, known: Floats) -> Floats:
@@ -121,50 +135,52 @@ def _centred(figures: Floats, usual: Floats, known: Floats) -> Floats:
     )
 
 
+def _days(view: View, habit: _Habit, dimension: str) -> tuple[Floats, Floats, Floats]:
+    """Return the mean shift of past days, the variance between them, and how many there are."""
+    calls, shift, _ = habit.shifts.by(dimension)
+    days = view.past.usable(dimension)[:, None, :] & (calls >= _DAY_CALLS)
+    count = days.sum(axis=1)
+    means = np.where(days, shift / np.maximum(calls, 1), 0.0)
+    centre = means.sum(axis=1) / np.maximum(count, 1)
+    squares = ((means - centre[:, None]) ** 2 * days).sum(axis=1)
+    between = np.maximum(squares / np.maximum(count - 1, 1), _LEAST_NOISE**2)
+    return centre, between * (1 + 1 / np.maximum(count, 1)), count.astype(np.float64)
+
+
 def _slower(
-    view: View, gates: LatencyLimits, signal: _Signal, shifts: _Shifts, dimension: str
-) -> list[Seen]:
-    past_calls, past_shift, _ = shifts.past.by(dimension)
-    calls, total, squares = shifts.present.by(dimension)
-    usable = view.past.usable(dimension)
+    view: View, gates: LatencyLimits, habit: _Habit, shifts: Leaves, dimension: str
+) -> list[tuple[int, Seen]]:
+    centre, noise, count = view.past.kept(
+        ("latency days", dimension, view.past.size(dimension)),
+        lambda: _days(view, habit, dimension),
+    )
+    calls, total, squares = shifts.by(dimension)
+    n = np.maximum(calls, 1)
+    mean = total / n
+    within = np.maximum(squares / n - mean * mean, 0.0) / n
+    moved = mean - centre
+    over = (calls >= gates.min_calls) & (count >= _ENOUGH_DAYS)
+    over &= (moved >= math.log(gates.min_ratio)) & (moved > gates.z * np.sqrt(noise + within))
     whole = view.by("")[figure("timed_calls")][:, 0]
-    found: dict[int, Seen] = {}
-    for place, minutes in enumerate(WINDOWS_MINUTES):
-        many = calls[place] >= gates.min_calls
-        if not many.any():
+    found: dict[tuple[int, int], Seen] = {}
+    for signal, place, code in np.argwhere(over).tolist():
+        if (signal, code) in found or (dimension and not code):
             continue
-        n0 = past_calls[:, place]
-        days = usable & (n0 >= _DAY_CALLS)
-        count = days.sum(axis=0)
-        means = np.where(days, past_shift[:, place] / np.maximum(n0, 1), 0.0)
-        centre = means.sum(axis=0) / np.maximum(count, 1)
-        between = (((means - centre) * days) ** 2).sum(axis=0) / np.maximum(count - 1, 1)
-        noise = np.maximum(between, _LEAST_NOISE**2) * (1 + 1 / np.maximum(count, 1))
-        n = np.maximum(calls[place], 1)
-        mean = total[place] / n
-        within = np.maximum(squares[place] / n - mean * mean, 0.0) / n
-        moved = mean - centre
-        over = many & (count >= _ENOUGH_DAYS) & (moved >= math.log(gates.min_ratio))
-        over &= moved > gates.z * np.sqrt(noise + within)
-        for code in np.flatnonzero(over).tolist():
-            if code in found or (dimension and not code):
-                continue
-            if signal.name == "duration" and _says_more(view, dimension, code, place, moved[code]):
-                continue
-            ratio = math.exp(moved[code])
-            pages = ratio >= gates.page_ratio and n[code] >= gates.page_share * whole[place]
-            severity: Severity = "page" if pages else "ticket"
-            found[code] = Seen(
-                scope=view.scope(dimension, code),
-                window_minutes=minutes,
-                observed=ratio,
-                usual=1.0,
-                score=float(n[code] * moved[code] ** 2) / minutes,
-                severity=severity,
-                calls=int(n[code]),
-                affected=int(n[code]),
-            )
-    return list(found.values())
+        by, many = float(moved[signal, place, code]), int(n[signal, place, code])
+        if _SIGNALS[signal].name == "duration" and _says_more(view, dimension, code, place, by):
+            continue
+        pages = math.exp(by) >= gates.page_ratio and many >= gates.page_share * whole[place]
+        found[signal, code] = Seen(
+            scope=view.scope(dimension, code),
+            window_minutes=WINDOWS_MINUTES[place],
+            observed=math.exp(by),
+            usual=1.0,
+            score=many * by**2 / WINDOWS_MINUTES[place],
+            severity="page" if pages else "ticket",
+            calls=many,
+            affected=many,
+        )
+    return [(signal, one) for (signal, _), one in found.items()]
 
 
 def _says_more(view: View, dimension: str, code: int, place: int, moved: float) -> bool:
@@ -179,21 +195,19 @@ def _says_more(view: View, dimension: str, code: int, place: int, moved: float) 
     return more >= _MORE_OUTPUT * moved
 
 
-def _found(view: View, signal: _Signal, seen: list[Seen], shifts: _Shifts) -> Finding:
+def _found(view: View, place: int, seen: list[Seen], shifts: Leaves) -> Finding:
+    signal = _SIGNALS[place]
     first = leader(view, seen, "timed_calls")
-    place = WINDOWS_MINUTES.index(first.window_minutes)
-    calls, total, squares = shifts.present.figures[:, place]
+    window = WINDOWS_MINUTES.index(first.window_minutes)
+    calls, total, squares = shifts.figures[:, place, window]
     spread = math.sqrt(max(float(squares.sum()) / max(float(calls.sum()), 1.0), 1e-6))
-    codes = shifts.present.codes.copy()
+    codes = shifts.codes.copy()
     codes[DIMENSIONS.index("error_kind")] = 0
-    member, leaf = groups(list(codes))
-    table = Table.of(
-        view.frame.names,
-        codes[:, member],
-        tally(leaf, total / spread),
-        tally(leaf, calls),
+    table = Table.of(view.frame.names, codes, total / spread, calls)
+    explanation = newest(
+        view, explain(table, shift, prefer=signal.blames, relative_slack=_AS_LIKELY)
     )
-    explanation = newest(view, explain(table, shift))
+    first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
     return find(
         view,
@@ -201,7 +215,7 @@ def _found(view: View, signal: _Signal, seen: list[Seen], shifts: _Shifts) -> Fi
         severity,
         first,
         title=(
-            f"Calls of {scope_text(explanation.where, first.scope)} "
+            f"Calls of {first.scope} "
             + signal.in_words.format(ratio=f"{first.observed:.2f}")
             + " as usual, like for like"
         ),

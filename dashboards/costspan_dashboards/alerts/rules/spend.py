@@ -1,9 +1,11 @@
 """`spend` and `entity_spend`: more dollars an hour than in the same stretch of days that are alike."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 
+from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
 from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs, explain
 from costspan_dashboards.alerts.chance import surprise
 from costspan_dashboards.alerts.finding import (
@@ -14,6 +16,7 @@ from costspan_dashboards.alerts.finding import (
     exact,
     find,
     leader,
+    matching,
 )
 from costspan_dashboards.alerts.frame import (
     Cells,
@@ -23,9 +26,8 @@ from costspan_dashboards.alerts.frame import (
 )
 from costspan_dashboards.alerts.limits import Limits, SpendLimits
 from costspan_dashboards.alerts.rules.naming import changes, is_unseen, newest
-from costspan_dashboards.alerts.rules.usage import PICO, alike, rows, told_change
+from costspan_dashboards.alerts.rules.usage import PICO, alike, lasting, rows, told_change
 from costspan_dashboards.alerts.scopes import (
-    SCOPES,
     WINDOWS_MINUTES,
     Scope,
     View,
@@ -36,6 +38,8 @@ from costspan_dashboards.figures import usd_text
 
 _ENOUGH_DAYS = 3
 _NEARLY_ALL = 0.95
+_AS_LIKELY = 0.15
+"""Of the score: two causes that are no farther apart cannot be told from each other."""
 _MOST_GROWTH = 10.0
 
 
@@ -43,13 +47,16 @@ def spend(view: View, limits: Limits) -> list[Finding]:
     """Find scopes that spend more an hour than is usual for them."""
     if not view.past.basis.seasonal:
         return []
-    seen = [one for dimension in SCOPES for one in _too_much(view, limits.spend, dimension)]
+    seen = [one for dimension in view.scopes for one in _too_much(view, limits.spend, dimension)]
     if not seen:
         return []
     first = leader(view, seen, "calls")
     money = rows(view, first.window_minutes)
-    explanation = newest(view, explain(money.table()))
-    kind, text = told_change(*money.usage(explanation.where), first.window_minutes)
+    explanation = newest(
+        view, _users_with_feature(explain(money.table(), relative_slack=_AS_LIKELY))
+    )
+    first = matching(seen, first, explanation)
+    kind, text = told_change(*money.usage(lasting(explanation.where)), first.window_minutes)
     if kind == "price":  # `price_change` and the budgets tell that
         return []
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
@@ -73,6 +80,25 @@ def spend(view: View, limits: Limits) -> list[Finding]:
             changes=changes(view, explanation),
         )
     ]
+
+
+def _users_with_feature(explanation: Explanation) -> Explanation:
+    """Name each user with the feature that all its calls are of."""
+    contributors = [
+        replace(one, where=tuple(sorted({*one.where, *_features(one)}, key=_place)))
+        if "user" in dict(one.where)
+        else one
+        for one in explanation.contributors
+    ]
+    return replace(explanation, contributors=tuple(contributors))
+
+
+def _features(one: Contributor) -> Pairs:
+    return tuple(pair for pair in one.also if pair[0] == "feature")
+
+
+def _place(pair: tuple[str, str]) -> int:
+    return CAUSES.index(pair[0])
 
 
 def entity_spend(view: View, limits: Limits) -> list[Finding]:
@@ -195,14 +221,16 @@ def _seen(
 
 
 def _costly(view: View, gates: SpendLimits) -> Ints:
-    names, found = view.frame.names, np.zeros(0, np.int64)
+    """Return the users who spend enough now to be looked at; in the shortest window, to page."""
+    size, found = view.frame.names.size("user"), np.zeros(0, np.int64)
     for minutes in WINDOWS_MINUTES:
         cells = view.frame.window(minutes)
-        cost = tally(cells.code("user"), cells.count("cost_pico"), names.size("user"))
+        cost = tally(cells.code("user"), cells.count("cost_pico"), size)
         cost[0] = 0
-        least = float(gates.min_excess_usd_per_hour) * PICO * minutes / 60
-        found = np.union1d(found, np.flatnonzero(cost >= least))
-    return found
+        shortest = minutes == WINDOWS_MINUTES[0]
+        least = gates.page_excess_usd_per_hour if shortest else gates.min_excess_usd_per_hour
+        found = np.append(found, np.flatnonzero(cost >= float(least) * PICO * minutes / 60))
+    return np.unique(found)
 
 
 def _spends(
@@ -210,6 +238,8 @@ def _spends(
 ) -> Seen | None:
     cells = view.frame.window(minutes)
     mine = cells.where(cells.code("user") == code)
+    if not len(mine):
+        return None
     cost = float(mine.count("cost_pico").sum()) / PICO
     rate = cost * 60 / minutes
     level = usually * _peers_growth(view, mine, usually, minutes)
@@ -267,7 +297,7 @@ def _named(view: View, seen: list[Seen], known: frozenset[int]) -> Explanation:
                 also=tuple(pair for pair in shared.items() if pair[0] not in where),
                 actual=exact(one.observed),
                 expected=exact(one.usual),
-                share=(one.observed - one.usual) / excess,
+                share=float((one.observed - one.usual) / excess),
             )
         )
     first = contributors[0]
@@ -286,11 +316,11 @@ def _shared(cells: Cells) -> dict[str, str]:
 
 
 def _waiting(view: View, seen: Seen) -> str:
-    excess = _usd(seen.observed - seen.usual)
+    excess = _usd((seen.observed - seen.usual) * seen.window_minutes / 60)
     cells = view.frame.window(seen.window_minutes)
     unpriced = int(cells.count("unpriced_calls").sum())
     besides = f" {unpriced} calls without a price come on top." if unpriced else ""
-    return f"Each hour costs {excess} more than usual.{besides}"
+    return f"In the last {seen.window_minutes} minutes it cost {excess} more than usual.{besides}"
 
 
 def _usd(amount: float) -> str:

@@ -1,12 +1,12 @@
 """`unit_cost`, `cache`, `price_change` and `unpriced`: what a call costs, whatever their number."""
 
 import math
+from dataclasses import replace
 from decimal import Decimal
-from typing import cast
 
 import numpy as np
 
-from costspan_dashboards.alerts.cause import Table, explain
+from costspan_dashboards.alerts.cause import Explanation, Table, explain
 from costspan_dashboards.alerts.chance import surprise
 from costspan_dashboards.alerts.finding import (
     Finding,
@@ -19,6 +19,7 @@ from costspan_dashboards.alerts.finding import (
 )
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
+    DIMENSIONS,
     HISTORY_DAYS,
     Cells,
     Floats,
@@ -29,6 +30,7 @@ from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.rules.naming import changes, newest
 from costspan_dashboards.alerts.rules.usage import (
     PICO,
+    lasting,
     of_as_many_calls,
     rows,
     told_change,
@@ -43,11 +45,13 @@ from costspan_dashboards.alerts.scopes import (
 )
 from costspan_dashboards.figures import usd_text
 
-_SCOPES = ("feature", "model", "")
+_FEATURE = DIMENSIONS.index("feature")
 _MONTH_DAYS = 30
 _ENOUGH_CALLS = 200
 _CACHE_Z = 6.0
 _TOKENS_A_CALL_SPREAD = 1.0
+_NEARLY_ALL = 0.6
+"""Of the excess of a scope: from there on a value inside of it is the cause."""
 _SAME_PRICE = 0.02
 _DAYS_DRIFT = 0.03
 """Of the mean cost of a call between days that are alike, as a share."""
@@ -57,15 +61,13 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
     """Find calls that cost more each than they did in the last four weeks."""
     if not view.past.basis.seasonal:
         return []
-    seen = [one for dimension in _SCOPES for one in _dearer(view, limits, dimension)]
+    seen = [one for dimension in _scopes(view) for one in _dearer(view, limits, dimension)]
     if not seen:
         return []
     first = leader(view, seen, "calls")
-    explanation = newest(view, explain(_unit_table(view, first.window_minutes)))
+    explanation = _within(view, first, _unit_table(view, first))
     money = rows(view, first.window_minutes)
-    before, now = money.usage(explanation.where)
-    if not before:  # new through and through: its feature, if known, is the measure
-        before, _ = money.usage(tuple(p for p in explanation.where if p[0] == "feature"))
+    before, now = money.usage(lasting(explanation.where))
     kind, text = told_change(
         of_as_many_calls(before, total(now, "calls")), now, first.window_minutes
     )
@@ -101,7 +103,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
     gates, found = limits.unit_cost, dict[tuple[str, int], Seen]()
     if not view.past.basis.seasonal:
         return []
-    for dimension in _SCOPES:
+    for dimension in _scopes(view):
         now, before = view.by(dimension), _daily(view, dimension)
         tokens0, cached0 = before[figure("input_tokens")], before[figure("cached_tokens")]
         usual = cached0 / np.maximum(tokens0, 1)
@@ -138,7 +140,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
         return []
     seen = list(found.values())
     first = leader(view, seen, "calls")
-    explanation = newest(view, explain(_uncached_table(view, first.window_minutes)))
+    explanation = _within(view, first, _uncached_table(view, first))
     if "user" in dict((*explanation.where, *explanation.shared)):
         return []
     return [
@@ -167,7 +169,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
 def price_change(view: View, _limits: Limits) -> list[Finding]:
     """Find models whose tokens cost another price than in the last four weeks."""
     now, before = view.by("model"), _daily(view, "model")
-    place = WINDOWS_MINUTES.index(15)
+    place = 0
     enough = now[figure("priced_calls")][place] >= 5
     enough &= before[figure("priced_calls")] >= _ENOUGH_CALLS
     found: list[Finding] = []
@@ -186,7 +188,7 @@ def price_change(view: View, _limits: Limits) -> list[Finding]:
         told = ", ".join(f"{meter} tokens {value:.2f} times" for meter, value in ratios.items())
         seen = Seen(
             scope=view.scope("model", code),
-            window_minutes=15,
+            window_minutes=WINDOWS_MINUTES[place],
             observed=ratio,
             usual=1.0,
             score=1.0,
@@ -216,7 +218,7 @@ def price_change(view: View, _limits: Limits) -> list[Finding]:
 def unpriced(view: View, limits: Limits) -> list[Finding]:
     """Find calls that cost something nobody can say."""
     seen: list[Seen] = []
-    for dimension in _SCOPES:
+    for dimension in ("model", "feature", ""):
         now = view.by(dimension)
         missing, calls = now[figure("unpriced_calls")][-1], now[figure("calls")][-1]
         seen += [
@@ -242,7 +244,7 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
         cells.names,
         _without_kind(cells),
         cells.count("unpriced_calls").astype(np.float64),
-        np.asarray(cells.count("calls") * 1e-3),
+        np.asarray(cells.count("calls") * 1e-3, np.float64),
     )
     explanation = explain(table)
     model = dict((*explanation.where, *explanation.shared)).get("model")
@@ -269,6 +271,11 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
             ),
         )
     ]
+
+
+def _scopes(view: View) -> tuple[str, ...]:
+    """Return what has a cost a call of its own: features; models only where no feature is told."""
+    return ("feature",) if (view.leaves.codes[_FEATURE] > 0).any() else ("model", "")
 
 
 def _dearer(view: View, limits: Limits, dimension: str) -> list[Seen]:
@@ -307,21 +314,26 @@ def _dearer(view: View, limits: Limits, dimension: str) -> list[Seen]:
 
 def _daily(view: View, dimension: str) -> Floats:
     """Return all figures of the last four weeks before today, by value."""
-    kept, names = view.past.history.kept, view.frame.names
-    size = names.size(dimension) if dimension else 1
-    key = f"daily/{dimension}"
-    found = cast("Floats | None", kept.get(key))
-    if found is None or found.shape[-1] != size:
-        today = view.frame.until - view.frame.until % DAY_MINUTES
-        days = view.past.history.days.between(today - HISTORY_DAYS * DAY_MINUTES, today)
-        found = kept[key] = _sums(watched(days, view.past.quiet), dimension)
-    return found
+    past = view.past
+    today = view.frame.until - view.frame.until % DAY_MINUTES
+
+    def four_weeks() -> Floats:
+        days = past.history.days.between(today - HISTORY_DAYS * DAY_MINUTES, today)
+        return _sums(watched(days, past.quiet), dimension)
+
+    return past.kept(("daily", dimension, past.size(dimension)), four_weeks)
 
 
 def _last_day(view: View, dimension: str) -> Floats:
-    recent = view.past.history.recent
-    day = recent.between(view.frame.until - DAY_MINUTES, view.frame.until)
-    return _sums(watched(day, view.past.quiet), dimension)[figure("priced_calls")]
+    """Return how many calls of the last day have a price, by value."""
+    past = view.past
+
+    def last_day() -> Floats:
+        until = past.history.until
+        day = past.history.recent.between(until - DAY_MINUTES, until)
+        return _sums(watched(day, past.quiet), dimension)[figure("priced_calls")]
+
+    return past.kept(("last day", dimension, past.size(dimension)), last_day)
 
 
 def _sums(cells: Cells, dimension: str) -> Floats:
@@ -341,9 +353,30 @@ def _price(figures: Floats, place: int, meter: str) -> Floats:
     return np.where(tokens > 0, cost / np.maximum(tokens, 1), 0.0)
 
 
-def _unit_table(view: View, minutes: int) -> Table:
+def _within(view: View, seen: Seen, table: Table) -> Explanation:
+    """Return the scope itself as the cause, with one value inside of it if that is all of it."""
+    inside = explain(table)
+    pairs = () if not seen.scope.dimension else ((seen.scope.dimension, seen.scope.value),)
+    if not pairs:
+        return newest(view, inside)
+    whole = single(seen)
+    shared = dict((*inside.shared, *pairs)) if not inside.where else dict((*pairs, *inside.shared))
+    if inside.where and inside.contributors[0].share < _NEARLY_ALL:
+        shared = dict(pairs)
+    return newest(view, replace(whole, shared=tuple(shared.items())))
+
+
+def _of_scope(view: View, seen: Seen) -> Cells:
+    cells = view.window(seen.window_minutes)
+    if not seen.scope.dimension:
+        return cells
+    code = view.frame.names.code(seen.scope.dimension, seen.scope.value)
+    return cells.where(cells.code(seen.scope.dimension) == code)
+
+
+def _unit_table(view: View, seen: Seen) -> Table:
     """Return dollars, and what as many calls of the same features would usually have cost."""
-    cells, before = view.window(minutes), _daily(view, "feature")
+    cells, before = _of_scope(view, seen), _daily(view, "feature")
     usual = before[figure("cost_pico")] / PICO / np.maximum(before[figure("priced_calls")], 1)
     feature = cells.code("feature")
     actual = cells.count("cost_pico") / PICO
@@ -355,8 +388,8 @@ def _unit_table(view: View, minutes: int) -> Table:
     return Table.of(cells.names, _without_kind(cells), actual, expected)
 
 
-def _uncached_table(view: View, minutes: int) -> Table:
-    cells, before = view.window(minutes), _daily(view, "feature")
+def _uncached_table(view: View, seen: Seen) -> Table:
+    cells, before = _of_scope(view, seen), _daily(view, "feature")
     share = before[figure("cached_tokens")] / np.maximum(before[figure("input_tokens")], 1)
     tokens = cells.count("input_tokens")
     actual = (tokens - cells.count("cached_tokens")).astype(np.float64)

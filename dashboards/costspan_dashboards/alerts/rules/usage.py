@@ -116,13 +116,18 @@ def told_change(
 ) -> tuple[str, list[str]]:
     """Return which part of a change of cost leads, and all of it in words."""
     parts = decompose(past, present)
-    kind = leading(parts)
+    kind = leading(parts, total(past, "cost"))
     per_hour = Fraction(60, minutes) / PICO
     amounts = [f"{name} {_signed(amount * per_hour)}" for name, amount in parts.items() if amount]
     lines = [_in_words(kind, past, present)]
     if len(amounts) > 1:
         lines.append(f"By the hour: {', '.join(amounts)}.")
     return kind, lines
+
+
+def lasting(where: Pairs) -> Pairs:
+    """Return the values that calls keep when their model or prompt is changed."""
+    return tuple(pair for pair in where if pair[0] not in {"model", "prompt"}) or where
 
 
 def of_as_many_calls(past: Mapping[str, Usage], calls: Fraction) -> dict[str, Usage]:
