@@ -115,13 +115,16 @@ _CHILD = struct.Struct("<2s16s2s8s10xcQcQ")
 _TAGS = (b"\x0a\x10", b"\x12\x08", b"\x39", b"\x41")
 _PARENT = b"\x22\x08"
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_LONGEST = 8192
+"""Of an outline that is remembered."""
 
 
 def take(
     request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
 ) -> tuple[list[Sent], set[int]]:
     """Return what the engine can read of `request`, and the places of these spans in it."""
-    canonical = request.SerializeToString()  # every field once, so that all read it alike
+    request.DiscardUnknownFields()
+    canonical = request.SerializeToString()  # each field once, in order, so that all read it alike
     outlined = _CLASS["OutlinedRequest"].FromString(canonical)
     outlined.DiscardUnknownFields()
     outlines = _scopes(_CLASS["Request"].FromString(outlined.SerializeToString()))
@@ -156,7 +159,7 @@ def _scopes(request: Any) -> Iterator[Any]:  # noqa: ANN401 - its class is made 
 def _table_of(outline: bytes, earliest: int, latest: int) -> str:
     """Return the table that a span belongs in; empty where reading it takes more than the engine."""
     head = _CHILD if outline[28:30] == _PARENT else _ROOT
-    if len(outline) < head.size:
+    if not head.size <= len(outline) <= _LONGEST:
         return ""
     ids, trace_id, of_span, span_id, begins, start, ends, end = head.unpack_from(outline)
     if (

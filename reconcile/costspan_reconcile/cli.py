@@ -145,16 +145,18 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from costspan_collector.settings import read_settings
+    from costspan_collector.settings import Pricing, read_settings
     from costspan_reconcile import queries
     from costspan_reconcile.command_store import command_store
     from costspan_reconcile.settings import Reconcile
     from costspan_reconcile.statement import statement, statement_lines
+    from costspan_reconcile.tolerances import Tolerances
 
     settings, now = read_settings(Reconcile), datetime.now(UTC)
     since, until = _range(args, settings, now)
+    tolerances, book = read_settings(Tolerances), read_settings(Pricing).book()
     with command_store(change=False) as store:
-        found = statement(store, settings, since, until, now)
+        found = statement(store, settings, tolerances, book, since, until, now)
         lines = queries.recon_lines(store, since, until) if args.json else []
     if args.json:
         shown = {**asdict(found), "lines": [asdict(row) for row in lines]}

@@ -1,6 +1,5 @@
-"""The store that a command works on, and one that only counts what a command would write."""
+"""The store that a command works on, and one for a command that is only tried."""
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
@@ -18,17 +17,13 @@ _ONLY_READS = ("READONLY", "readonly", "this door is for reading")
 
 
 class Rehearsal(Store):
-    """A store that is read as it is and written to in appearance only."""
+    """A store that is read as it is, and into which nothing is written."""
 
     def __init__(self, store: Store) -> None:
         vars(self).update(vars(store))
-        self.rows: Counter[str] = Counter()
-        """How many rows each table would get."""
 
     def insert(self, table: str, rows: Sequence[Row], *, token: str = "") -> None:
-        """Count `rows`."""
-        del token
-        self.rows[table] += len(rows)
+        """Write nothing."""
 
     def command(self, sql: str, **parameters: object) -> None:
         """Do nothing."""

@@ -1,20 +1,27 @@
 """What `costspan reconcile show` prints: how the bill stands against the spans."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 
+from costspan.money import plain
+from costspan.pricing import Book
 from costspan_collector.store import Store
 from costspan_reconcile import queries
+from costspan_reconcile.amounts import kept
+from costspan_reconcile.bottom_line import BottomLine, bottom_line
 from costspan_reconcile.columns import UNKNOWN, aligned, percent, usd
+from costspan_reconcile.explain import Verdict
 from costspan_reconcile.period.month import Month
 from costspan_reconcile.period.states import MonthRow, months
+from costspan_reconcile.price_truth import Discount, FreeTokens, PriceChange, price_truth
 from costspan_reconcile.queries import ClassRow, DayRow, LineItemRow, UninstrumentedKey
 from costspan_reconcile.settings import Reconcile
 from costspan_reconcile.standing import Standing, bill_standing
+from costspan_reconcile.tolerances import Tolerances
 
 _NOTE = 60
 """Characters of a reason that fit beside a day."""
@@ -25,15 +32,26 @@ class Statement:
     """The days of a range, and what they are made of."""
 
     standing: Standing
+    verdict: Verdict
+    bottom_line: BottomLine
     days: Sequence[DayRow]
     classes: Sequence[ClassRow]
     unclassified: Sequence[LineItemRow]
     uninstrumented_keys: Sequence[UninstrumentedKey]
+    discounts: Sequence[Discount]
+    price_changes: Sequence[PriceChange]
+    free_tokens: Sequence[FreeTokens]
     months: Sequence[MonthRow]
 
 
 def statement(
-    store: Store, settings: Reconcile, since: date, until: date, now: datetime
+    store: Store,
+    settings: Reconcile,
+    tolerances: Tolerances,
+    book: Book,
+    since: date,
+    until: date,
+    now: datetime,
 ) -> Statement:
     """Return how the days in `since <= day < until` stand.
 
@@ -41,13 +59,21 @@ def statement(
         Unavailable: the store did not answer.
     """
     items = queries.recon_line_items(store, since, until)
+    whole, prices = bottom_line(store, since, until), price_truth(store, since, until, book)
     return Statement(
-        bill_standing(store, settings, now),
-        queries.recon_days(store, since, until)[::-1],
-        queries.recon_classes(store, since, until),
-        [row for row in items if "UNCLASSIFIED" in row.causes],
-        queries.uninstrumented_keys(store, since, until),
-        [row for row in months(store) if row.month < until and Month(row.month).until > since],
+        standing=bill_standing(store, settings, now),
+        verdict=whole.verdict(tolerances),
+        bottom_line=whole,
+        days=queries.recon_days(store, since, until)[::-1],
+        classes=queries.recon_classes(store, since, until),
+        unclassified=[row for row in items if "UNCLASSIFIED" in row.causes],
+        uninstrumented_keys=queries.uninstrumented_keys(store, since, until),
+        discounts=prices.discounts,
+        price_changes=prices.changes,
+        free_tokens=prices.free,
+        months=[
+            row for row in months(store) if row.month < until and Month(row.month).until > since
+        ],
     )
 
 
@@ -56,19 +82,50 @@ def statement_lines(found: Statement) -> list[str]:
     lines = found.standing.lines()
     if not found.days:
         return [*lines, "nothing is reconciled in these days; run `costspan reconcile run`"]
-    lines += ["", *_days(found.days)]
-    lines += ["", *_classes(found)]
+    lines += ["", *_days(found.days), _whole(found), "", *_classes(found)]
+    notes = [*_unknown(found), *_prices(found)]
+    if notes:
+        lines += ["", *notes]
+    if found.months:
+        lines += ["", *month_lines(found.months)]
+    return lines
+
+
+def _whole(found: Statement) -> str:
+    line = found.bottom_line
+    return (
+        f"as a whole {found.verdict}: billed beyond the estimate {usd(line.above_usd)}, below it "
+        f"{usd(abs(line.below_usd))}, not explained {usd(line.to_review_usd)}"
+    )
+
+
+def _unknown(found: Statement) -> Iterator[str]:
+    """Say what is billed and not known, with what to do."""
     for key in found.uninstrumented_keys:
         name = f'"{key.key_name}" ({key.api_key_id})' if key.key_name else key.api_key_id
-        lines.append(
+        yield (
             f"key {name} of {key.project_name or key.project} is not instrumented: "
             f"{usd(key.amount_usd)} billed from {key.first_day} to {key.last_day}"
         )
     for item in found.unclassified:
-        lines.append(f"line item {item.line_item!r} is not understood: {usd(item.billed_usd)}")
-    if found.months:
-        lines += ["", *month_lines(found.months)]
-    return lines
+        yield f"line item {item.line_item!r} is not understood: {usd(item.billed_usd)} billed"
+
+
+def _prices(found: Statement) -> Iterator[str]:
+    """Say where the bill has other prices than the book."""
+    for change in found.price_changes:
+        yield (
+            f"price of {change.line_item} from {change.since} on: {plain(kept(change.after_usd))} "
+            f"a unit, it was {plain(kept(change.before_usd))} as in the price book"
+        )
+    for discount in found.discounts:
+        yield (
+            f"discount of {discount.off} from {discount.since} to {discount.last}: "
+            f"{', '.join(discount.models)}"
+        )
+    for free in found.free_tokens:
+        used_up = ", the whole pool" if free.is_whole_pool else ""
+        yield f"free tokens of {free.pool} on {free.day}: {int(free.tokens):,}{used_up}"
 
 
 def month_lines(rows: Sequence[MonthRow]) -> list[str]:

@@ -1,5 +1,7 @@
 """A hundred thousand damaged requests: none is an error of ours, and no neighbour is lost.
 
+What the engine takes of them for spans of our shim, it makes the rows of that `normalise` makes.
+
 uv run pytest -m bench tests/bench/bench_fuzz.py
 """
 
@@ -13,8 +15,13 @@ from google.protobuf import json_format
 from costspan.errors import Rejected
 from costspan_collector import otlp
 from costspan_collector.normalise import normalise
+from costspan_collector.pipeline import SCHEMA
+from costspan_collector.record import Call, Sent
+from costspan_collector.sent import read, take
+from costspan_collector.store import Store, load_sql
 
 INPUTS = 100_000
+BOTH_WAYS = 20_000
 
 
 def damaged(dice: Random, body: bytes) -> bytes:
@@ -63,3 +70,52 @@ def test_damaged_requests_are_read_or_refused_and_neighbours_are_kept(wire: Any)
         refused += len(result.refused) + len(unreadable)
     print(f"{INPUTS} inputs: {unread} refused whole; spans: {kept} kept, {refused} refused")
     assert min(kept, refused, unread) > 1000
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(900)
+def test_what_the_engine_reads_of_damaged_requests_are_the_rows_they_make_by_hand(
+    store: Store, wire: Any
+) -> None:
+    dice = Random(2)  # noqa: S311 - it only damages
+    body = wire.request(
+        wire.span(1), wire.span(2, **{"gen_ai.response.time_to_first_chunk": 0.25})
+    ).SerializeToString()
+    found: list[Sent] = []
+    for number in range(BOTH_WAYS):
+        try:
+            request, _ = otlp.decode(damaged(dice, body), otlp.PROTOBUF, most_spans=1000)
+        except Rejected:
+            continue
+        found += take(request, received_at=wire.now, ingest_id=number + 1)[0]
+    same, by_hand = compare(store, list({sent.block: sent for sent in found}.values()))
+    print(f"{BOTH_WAYS} inputs: {same} blocks read by the engine, {by_hand} given back")
+    assert (same > 1000, by_hand > 50) == (True, True)
+
+
+def compare(store: Store, some: list[Sent]) -> tuple[int, int]:
+    """Return how many blocks the engine read, rightly, and how many it gave back."""
+    statement = load_sql("costspan_collector", "insert_sent_calls")
+    data = b"".join(sent.block for sent in some)
+    try:
+        store.insert_read("calls", data, statement=statement, schema=SCHEMA)
+    except Rejected:
+        if len(some) == 1:
+            return 0, 1
+        halves = [compare(store, some[: len(some) // 2]), compare(store, some[len(some) // 2 :])]
+        return halves[0][0] + halves[1][0], halves[0][1] + halves[1][1]
+    calls = store.select("SELECT * FROM calls FINAL", Call)
+    store.command("TRUNCATE TABLE calls")
+    results = [read(sent.block) for sent in some]
+    assert not any(result.refused or result.passed_by or result.truncated for result in results)
+    assert last(calls) == last([call for result in results for call in result.calls])
+    return len(some), 0
+
+
+def last(calls: list[Call]) -> dict[tuple[object, ...], Call]:
+    """Return of each call that came several times the one that the store keeps."""
+    five_minutes = 300
+    return {
+        (call.started_at.timestamp() // five_minutes, call.trace_id, call.span_id): call
+        for call in sorted(calls, key=lambda call: call.ingest_id)
+    }

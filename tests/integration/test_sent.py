@@ -34,6 +34,7 @@ from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, load_sql
 
 RESOURCES = ("chat/completions", "responses", "embeddings", "completions")
+STATEMENT = load_sql("costspan_collector", "insert_sent_calls")
 CASSETTES = Path(__file__).parents[1] / "data" / "cassettes"
 COUNTS = (
     "SELECT service_name, fate, reason, toUInt64(sum(spans)) AS spans FROM span_counts GROUP BY ALL"
@@ -164,7 +165,10 @@ def replay(file: Path) -> Iterator[None]:
 def test_what_the_shim_sends_is_read_by_the_engine_as_by_hand(
     paths: Callable[..., Paths], capture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the SDK's pause before it retries
+    def no_pause(_seconds: float) -> None:
+        """Wait for nothing before a retry."""
+
+    monkeypatch.setattr("time.sleep", no_pause)
     captured = capture(priced_hosts=("*.openai.com", "*.azure.com"))
     made = sum(1 for file in sorted(CASSETTES.rglob("*.yaml")) for _ in replay(file))
     request = encode_spans(captured.spans)

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from costspan_dashboards.alerts.cause import Contributor, Pairs
-from costspan_dashboards.alerts.finding import Finding
-from costspan_dashboards.alerts.rules import Scope, Severity
+from costspan_dashboards.alerts.finding import Finding, Severity
+from costspan_dashboards.alerts.scopes import Scope
 from costspan_dashboards.alerts.state import Alert, Timing, Transition, advance, fingerprint
 
 T0 = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)

@@ -1,134 +1,167 @@
-"""The cause: the values that explain a rise, derived by hand."""
+"""Which calls explain it: on cubes whose cause is known."""
 
-from decimal import Decimal
+from fractions import Fraction
 
-from costspan_dashboards.alerts.cause import (
-    Cell,
-    Contributor,
-    Leaf,
-    error_leaves,
-    explain,
-    is_news,
-    latency_leaves,
-    spend_leaves,
-    surprise,
-)
+import numpy as np
+import pytest
 
+from costspan_dashboards.alerts.cause import Pairs, Table, explain, fall, is_news, shift
+from costspan_dashboards.alerts.change import PARTS, Usage, decompose, leading
+from costspan_dashboards.alerts.frame import DIMENSIONS, Floats, Ints, Names
 
-def leaf(actual: str, expected: str, **values: str) -> Leaf:
-    names = ("feature", "model", "team", "user", "project", "key", "error_type")
-    return Leaf(tuple(values.get(name, "") for name in names), Decimal(actual), Decimal(expected))
+FEATURES = [f"feature-{n}" for n in range(8)]
+MODELS = [f"model-{n}" for n in range(4)]
+USERS = [f"user-{n}" for n in range(12)]
 
 
-def cell(**values: object) -> Cell:
-    given: dict[str, object] = {
-        **dict.fromkeys(("model", "team", "user", "project", "key", "error_type"), ""),
-        **dict.fromkeys(("calls", "slow_calls", "usual_calls"), 0),
-        **dict.fromkeys(("cost_usd", "usual_cost_usd"), Decimal(0)),
-        **values,
-    }
-    return Cell(**given)  # pyright: ignore[reportArgumentType]
+class Cube:
+    """What many kinds of call usually cost, and what they cost now."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.names = Names()
+        kinds = [
+            (f, m, u) for f in FEATURES for m in MODELS for u in USERS if self.rng.random() < 0.7
+        ]
+        self.codes: Ints = np.zeros((len(DIMENSIONS), len(kinds)), np.int64)
+        for place, name in enumerate(("feature", "model", "user")):
+            self.codes[DIMENSIONS.index(name)] = self.names.encode(name, [k[place] for k in kinds])
+        self.expected: Floats = self.rng.lognormal(1, 1, len(kinds))
+        self.actual: Floats = self.expected * self.rng.normal(1, 0.05, len(kinds))
+
+    def of(self, **where: str) -> Ints:
+        """Return the kinds of call that have these values."""
+        chosen = np.ones(self.codes.shape[1], np.bool_)
+        for name, value in where.items():
+            chosen &= self.codes[DIMENSIONS.index(name)] == self.names.code(name, value)
+        return np.flatnonzero(chosen)
+
+    @property
+    def table(self) -> Table:
+        """The cube as it is searched."""
+        return Table.of(self.names, self.codes, self.actual, self.expected)
 
 
-def test_one_feature_on_one_model_is_named_exactly_with_its_share() -> None:
-    leaves = [
-        leaf("40", "0.3", feature="agent", model="gpt-5.5"),
-        leaf("2.9", "2.8", feature="agent", model="gpt-4.1"),
-        leaf("6.1", "5.9", feature="chat", model="gpt-5.5"),
-        leaf("6", "6", feature="chat", model="gpt-4.1"),
-    ]
-    (one,) = explain(leaves).contributors
-    assert one.where == (("feature", "agent"), ("model", "gpt-5.5"))
-    # Excess 39.7 of 39.7 + 0.1 + 0.2 + 0 in all.
-    assert one.share == float(Decimal("39.7") / Decimal("40.0"))
-    assert (one.actual, one.expected) == (Decimal(40), Decimal("0.3"))
+def pairs(**where: str) -> Pairs:
+    """Return a cause, in the order in which it is told."""
+    return tuple(where.items())
 
 
-def test_two_causes_are_both_named_the_larger_first() -> None:
-    leaves = [
-        leaf("30", "3", feature="agent", model="a"),
-        leaf("25", "3", feature="review", model="b"),
-        leaf("10", "10", feature="chat", model="a"),
-        leaf("10", "10", feature="search", model="b"),
-    ]
-    one, two = explain(leaves).contributors
-    assert (one.where, two.where) == ((("feature", "agent"),), (("feature", "review"),))
-    assert one.share + two.share == 1.0
+@pytest.mark.parametrize("seed", range(8))
+def test_one_value_is_named(seed: int) -> None:
+    cube = Cube(seed)
+    cube.actual[cube.of(feature="feature-3")] *= 3
+    found = explain(cube.table)
+    assert found.where == pairs(feature="feature-3")
+    assert found.contributors[0].share > 0.8
 
 
-def test_a_rise_of_everything_has_no_single_cause() -> None:
-    leaves = [leaf("30", "10", feature=name, model="m") for name in ("a", "b", "c", "d")]
-    found = explain(leaves)
-    assert found.contributors == ()
-    assert found.shared == (("model", "m"),)
+@pytest.mark.parametrize("seed", range(8))
+def test_two_values_together_are_named_and_no_more(seed: int) -> None:
+    cube = Cube(seed)
+    cube.actual[cube.of(feature="feature-2", model="model-1")] *= 6
+    assert explain(cube.table).where == pairs(feature="feature-2", model="model-1")
 
 
-def test_what_the_cause_shares_besides_is_said_but_not_what_all_calls_share() -> None:
-    leaves = [
-        leaf("50", "1", feature="agent", user="loop", project="p"),
-        leaf("0", "1", feature="agent", user="u1", project="p"),
-        leaf("9", "9", feature="chat", user="u2", project="p"),
-    ]
-    (one,) = explain(leaves).contributors
-    assert one.where == (("user", "loop"),)
-    assert one.also == (("feature", "agent"),)
+def test_two_causes_are_both_named_though_they_look_like_one_that_holds_both() -> None:
+    cube = Cube(1)
+    cube.actual[cube.of(feature="feature-1", model="model-0")] *= 6
+    cube.actual[cube.of(user="user-5", model="model-0")] *= 7
+    found = explain(cube.table)
+    causes = {one.where for one in found.contributors}
+    assert pairs(model="model-0", user="user-5") in causes
+    assert pairs(feature="feature-1", model="model-0") in causes
 
 
-def test_a_fall_explains_nothing() -> None:
-    assert surprise(3, 9) == 0
-    assert explain([leaf("0", "9", feature="chat")]).contributors == ()
-    assert explain([]).contributors == ()
+def test_a_value_never_seen_before_is_named() -> None:
+    cube = Cube(2)
+    cube.expected[cube.of(user="user-7")] = 0
+    assert explain(cube.table).where == pairs(user="user-7")
 
 
-def test_a_share_never_leaves_the_excess() -> None:
-    # A fall elsewhere makes the net excess smaller than the cause: 20 of 27 - 10, not more.
-    leaves = [leaf("27", "7", feature="a"), leaf("0", "10", feature="b"), leaf("5", "5")]
-    (one,) = explain(leaves).contributors
-    assert one.share == 1.0
+def test_a_fall_is_found_by_the_other_sign() -> None:
+    cube = Cube(3)
+    cube.actual[cube.of(feature="feature-0")] = 0
+    found = explain(cube.table, fall)
+    assert found.where == pairs(feature="feature-0")
+    assert found.contributors[0].actual == 0
 
 
-def test_failures_are_explained_by_feature_and_kind() -> None:
-    cells = [
-        cell(feature="chat", calls=80, usual_calls=8000),
-        cell(feature="chat", error_type="timeout", calls=1, usual_calls=80),
-        cell(feature="review", calls=12, usual_calls=2000),
-        cell(feature="review", error_type="timeout", calls=0, usual_calls=20),
-        cell(feature="review", error_type="server_error", calls=8, usual_calls=0),
-    ]
-    leaves = error_leaves(cells, 0.01)
-    timeouts = [one for one in leaves if one.values[-1] == "timeout"]
-    # 101 calls, one in a hundred failing before, by timeouts only.
-    assert 0.9 < float(sum(one.expected for one in timeouts)) < 1.1
-    (one,) = explain(leaves).contributors
-    assert one.where == (("feature", "review"), ("error_type", "server_error"))
+def test_what_is_spread_over_everything_has_no_single_cause() -> None:
+    cube = Cube(4)
+    cube.actual = cube.expected * 2
+    assert explain(cube.table).contributors == ()
 
 
-def test_spend_is_expected_as_in_the_mean_of_the_same_slots() -> None:
-    # 7 dollars in the hours of 14 days are 0.50 an hour: 0.125 in a quarter of one.
-    (one,) = spend_leaves(
-        [cell(feature="a", cost_usd=Decimal(2), usual_cost_usd=Decimal(7))],
-        window_minutes=15,
-        days=14,
+def test_a_slow_model_is_no_slow_feature() -> None:
+    cube = Cube(5)
+    calls = np.full(len(cube.expected), 100.0)
+    moved = np.zeros(len(calls))
+    moved[cube.of(model="model-2")] = 80.0
+    table = Table.of(cube.names, cube.codes, moved, calls)
+    found = explain(table, shift)
+    assert found.where == pairs(model="model-2")
+    assert found.contributors[0].share == 1
+
+
+def test_of_two_that_cannot_be_told_apart_the_preferred_is_named() -> None:
+    names = Names()
+    codes = np.zeros((len(DIMENSIONS), 2), np.int64)
+    codes[DIMENSIONS.index("feature")] = names.encode("feature", ["review", "agent"])
+    codes[DIMENSIONS.index("model")] = names.encode("model", ["large", "large"])
+    other = np.zeros((len(DIMENSIONS), 1), np.int64)
+    other[DIMENSIONS.index("feature")] = names.encode("feature", ["chat"])
+    other[DIMENSIONS.index("model")] = names.encode("model", ["small"])
+    table = Table.of(
+        names,
+        np.concatenate([codes, other], axis=1),
+        np.array([20.0, 1.0, 1.0]),
+        np.array([0.5, 0.1, 1.0]),
     )
-    assert (one.actual, one.expected) == (Decimal(2), Decimal("0.125"))
+    assert explain(table, prefer="feature", slack=4).where == pairs(feature="review")
+    assert explain(table, prefer="model", slack=4).where == pairs(model="large")
 
 
-def test_one_call_in_twenty_is_expected_to_be_slow() -> None:
-    (one,) = latency_leaves([cell(feature="a", calls=40, slow_calls=9)])
-    assert (one.actual, one.expected) == (Decimal(9), Decimal(2))
+def test_a_cause_inside_a_told_one_is_no_news() -> None:
+    told = [pairs(model="large", error_kind="server_error")]
+    assert not is_news(pairs(model="large"), pairs(error_kind="server_error"), told)
+    assert is_news(pairs(feature="chat", error_kind="timeout"), (), told)
 
 
-def test_the_same_fault_seen_wider_or_narrower_is_no_news() -> None:
-    chat = (("feature", "chat"),)
-    timeout = ("error_type", "timeout")
-    assert not is_news((*chat, timeout), (), [chat])
-    assert not is_news((timeout,), chat, [chat])
-    assert not is_news((("feature", "chat"), ("model", "m")), (), [(*chat, timeout)])
-    assert not is_news(chat, (), [()])  # everything was told already
-    assert is_news((("feature", "review"), timeout), (), [(*chat, timeout)])
-    assert is_news((), (), [chat])  # from one feature to everything
+def usage(calls: int, each_in: int, cached: int, out: int, price: tuple[int, int, int]) -> Usage:
+    """Return calls of one model at prices of uncached, cached and output tokens."""
+    tokens, hit, said = calls * each_in, calls * cached, calls * out
+    paid = [(tokens - hit) * price[0], hit * price[1], said * price[2]]
+    values = [calls, tokens, hit, said, *paid, sum(paid) + 7 * calls]
+    return Usage(*(Fraction(value, 3) for value in values))
 
 
-def test_a_contributor_reads_as_a_condition() -> None:
-    one = Contributor((("feature", "a"), ("model", "b")), (), Decimal(2), Decimal(1), 1.0)
-    assert str(one) == "feature=a & model=b"
+CHEAP, DEAR = (200_000, 50_000, 800_000), (3_000_000, 750_000, 12_000_000)
+
+
+@pytest.mark.parametrize(
+    ("past", "present", "kind"),
+    [
+        ({"s": usage(100, 900, 500, 250, CHEAP)}, {"s": usage(230, 900, 500, 250, CHEAP)}, "volume"),
+        ({"s": usage(100, 900, 500, 250, CHEAP)}, {"l": usage(101, 900, 500, 250, DEAR)}, "model mix"),
+        ({"l": usage(90, 6000, 0, 250, DEAR)}, {"l": usage(91, 12000, 0, 250, DEAR)}, "input tokens per call"),
+        ({"l": usage(90, 6000, 3600, 250, DEAR)}, {"l": usage(90, 6000, 300, 250, DEAR)}, "cached share"),
+        ({"s": usage(90, 400, 0, 250, CHEAP)}, {"s": usage(90, 400, 0, 750, CHEAP)}, "output tokens per call"),
+        (
+            {"s": usage(90, 400, 100, 250, CHEAP), "l": usage(9, 400, 100, 250, DEAR)},
+            {"s": usage(90, 400, 100, 250, CHEAP), "l": usage(9, 400, 100, 250, (4_500_000, 1_125_000, 18_000_000))},
+            "price",
+        ),
+        ({}, {"s": usage(50, 400, 0, 250, CHEAP)}, "volume"),
+        ({"s": usage(50, 400, 0, 250, CHEAP)}, {}, "volume"),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_change_add_up_to_the_last_digit(
+    past: dict[str, Usage], present: dict[str, Usage], kind: str
+) -> None:
+    parts = decompose(past, present)
+    before = sum((each.cost for each in past.values()), Fraction(0))
+    after = sum((each.cost for each in present.values()), Fraction(0))
+    assert tuple(parts) == PARTS
+    assert sum(parts.values()) == after - before
+    assert leading(parts, before) == kind

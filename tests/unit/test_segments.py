@@ -35,7 +35,10 @@ def segments(folder: Path) -> Iterator[Open]:
 
 
 def frame(number: int, size: int = 50) -> Frame:
-    return [Part("calls", number, bytes([number]) * size), Part("http_attempts", 1, b"\xc5span")]
+    return [
+        Part("calls", number, bytes([number]) * size),
+        Part("http_attempts", 1, b"\xc5span", is_sent=True),
+    ]
 
 
 def sealed(segments: Segments) -> Segment:

@@ -53,6 +53,8 @@ class SpendLimits:
 
     z: float = 6.0
     min_ratio: float = 1.8
+    min_user_ratio: float = 3.0
+    """Of one user, whose own past says less than that of many."""
     min_calls: float = 5
     """As many calls of one price must carry the excess: one or two dear calls are no rate."""
     min_excess_usd_per_hour: Decimal = Decimal(3)

@@ -11,7 +11,7 @@ from costspan_dashboards.filters import TimeRange
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ALERT = TypeAdapter(Alert)
-_URGENCY = {"page": 0, "ticket": 1}
+_URGENCY = {"page": 0, "ticket": 1, "info": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from costspan_reconcile.allocate.queries import (
 NOBODY, OTHERS, TOTAL = "(unattributed)", "all others", "total"
 _MOST = 1000
 _MOST_IN_FILE = 100_000
+_ROWS_AT_ONCE = 40
 
 
 def draw(store: Store, range: TimeRange) -> None:
@@ -112,9 +113,10 @@ def _table(rows: Sequence[AllocatedTo], by: str) -> None:
     exact = {name: [getattr(row, name) for row in rows] for name in columns}
     # The cents of a column add up to its total; those of a row may miss its own by one.
     cents = {name: shown_cents(amounts) for name, amounts in exact.items()}
-    labels = {"direct_usd": "by calls", "shared_usd": "by rules", "billed_usd": "billed"}
+    labels = {"direct_usd": "by calls", "shared_usd": "by rules"}
     if by == "project":
         labels["unattributed_usd"] = "unattributed"
+    labels["billed_usd"] = "billed"
     st.dataframe(
         [
             *(
@@ -134,6 +136,7 @@ def _table(rows: Sequence[AllocatedTo], by: str) -> None:
         ],
         hide_index=True,
         placeholder="",
+        height="content" if len(rows) <= _ROWS_AT_ONCE else "auto",
     )
     st.caption(
         "By calls: by the quantity of each product that the calls used. By rules: what no call "

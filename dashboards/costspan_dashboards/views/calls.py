@@ -188,7 +188,7 @@ def _summary(call: TracedCall) -> DeltaGenerator:
     if call.status == "error":
         said = f", code {escaped(call.error_code)}" if call.error_code else ""
         st.error(f"Failed: {escaped(call.error_type or 'no reason given')}{said}")
-    figures = st.columns(6)
+    figures = st.columns([4, 4, 3, 5, 4, 3])
     figures[0].metric(
         "Cost, USD, estimated", cost_text(call.cost_usd, unpriced=call.unpriced), border=True
     )

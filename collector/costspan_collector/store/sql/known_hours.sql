@@ -9,7 +9,7 @@ FROM
     UNION DISTINCT
     SELECT toStartOfHour(slot) AS hour FROM latency_5m GROUP BY hour
     UNION DISTINCT
-    SELECT day AS hour FROM latency_daily GROUP BY hour
+    SELECT day AS hour FROM latency_daily WHERE day NOT IN (SELECT toStartOfDay(slot) FROM latency_5m)
 )
 WHERE toDate(hour) NOT IN (SELECT day FROM dropped_days)
 ORDER BY hour

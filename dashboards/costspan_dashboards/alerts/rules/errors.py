@@ -5,18 +5,20 @@ than coin flips do. Attempts are counted, not calls: an attempt that fails and i
 same trouble, seen earlier. Rate limits are a rule of their own, since their remedy is another.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
-from costspan_dashboards.alerts.cause import Table, explain
+from costspan_dashboards.alerts.cause import Contributor, Explanation, Table, explain
 from costspan_dashboards.alerts.chance import beta_binomial_tail, surprise
 from costspan_dashboards.alerts.finding import (
     Finding,
     Seen,
     Severity,
     against_text,
+    exact,
     find,
     leader,
     matching,
@@ -164,9 +166,7 @@ def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> l
     table = failures.table(min(first.window_minutes, WINDOWS_MINUTES[-1]))
     blames = _blames(table)
     explanation = newest(view, explain(table, prefer=blames, slack=_AS_LIKELY))
-    if rule == "rate_limited" and explanation.where:
-        kinds = {**dict(explanation.where), "error_kind": "rate_limit"}
-        explanation = named_as(explanation, kinds)
+    explanation = _with_kind(table, explanation)
     first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
     if "user" in dict(explanation.where):
@@ -195,6 +195,18 @@ def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> l
             changes=changes(view, explanation),
         )
     ]
+
+
+def _with_kind(table: Table, explanation: Explanation) -> Explanation:
+    """Name the kind of error, whatever else is the cause: it is half of the remedy."""
+    kind = dict(explanation.shared).get("error_kind")
+    if kind is None or "error_kind" in dict(explanation.where):
+        return explanation
+    if explanation.where:
+        return named_as(explanation, {**dict(explanation.where), "error_kind": kind})
+    actual, expected = exact(float(table.actual.sum())), exact(float(table.expected.sum()))
+    one = Contributor((("error_kind", kind),), (), actual, expected, share=1.0)
+    return replace(explanation, contributors=(one,))
 
 
 def _blames(table: Table) -> Literal["feature", "model"]:

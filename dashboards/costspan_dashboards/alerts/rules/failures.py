@@ -33,6 +33,8 @@ _TRIMMED_DAYS = 2
 _OUTAGE = 3.0
 """Times the mean share: from there on a day may have been one."""
 _RARE_KIND = 0.05
+_LEAST_SHARE = 1e-4
+"""What never failed may fail: where it does, says how much of it there is."""
 """Of all errors, for a kind hardly ever seen: else its newness would outshine where it happens."""
 
 
@@ -132,7 +134,8 @@ class Failures:
             rows[_KIND] = one
             codes.append(rows)
             actual.append(tally(index[mine], cells.count("attempts")[mine], len(base)))
-            expected.append(of * share * max(mix.get(one, 0.0), _RARE_KIND))
+            usual = np.maximum(share * max(mix.get(one, 0.0), _RARE_KIND), _LEAST_SHARE)
+            expected.append(of * usual)
         return Table.of(
             cells.names,
             np.concatenate(codes, axis=1),

@@ -250,7 +250,7 @@ def _spends(
     )
     enough = (
         excess >= float(gates.min_excess_usd_per_hour)
-        and rate >= gates.min_ratio * level
+        and rate >= gates.min_user_ratio * level
         and excess > gates.z * noise
         and (excess * minutes / 60) ** 2 / squares >= gates.min_calls
     )

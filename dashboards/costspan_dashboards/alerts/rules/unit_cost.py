@@ -50,7 +50,7 @@ _MONTH_DAYS = 30
 _ENOUGH_CALLS = 200
 _CACHE_Z = 6.0
 _TOKENS_A_CALL_SPREAD = 1.0
-_NEARLY_ALL = 0.6
+_MOSTLY = 0.6
 """Of the excess of a scope: from there on a value inside of it is the cause."""
 _SAME_PRICE = 0.02
 _DAYS_DRIFT = 0.03
@@ -72,7 +72,7 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
         of_as_many_calls(before, total(now, "calls")), now, first.window_minutes
     )
     # A user is `entity_spend`'s, a price `price_change`'s, a cache `cache`'s business.
-    if kind == "price" or "user" in dict((*explanation.where, *explanation.shared)):
+    if kind == "price" or "user" in dict(explanation.where):
         return []
     excess = (first.observed - first.usual) * first.calls * 60 / first.window_minutes
     return [
@@ -141,7 +141,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
     seen = list(found.values())
     first = leader(view, seen, "calls")
     explanation = _within(view, first, _uncached_table(view, first))
-    if "user" in dict((*explanation.where, *explanation.shared)):
+    if "user" in dict(explanation.where):
         return []
     return [
         find(
@@ -354,16 +354,17 @@ def _price(figures: Floats, place: int, meter: str) -> Floats:
 
 
 def _within(view: View, seen: Seen, table: Table) -> Explanation:
-    """Return the scope itself as the cause, with one value inside of it if that is all of it."""
+    """Return the scope itself as the cause, with the new value inside of it that is most of it.
+
+    A user inside of it that is the cause stays alone.
+    """
     inside = explain(table)
-    pairs = () if not seen.scope.dimension else ((seen.scope.dimension, seen.scope.value),)
-    if not pairs:
+    if not seen.scope.dimension or "user" in dict(inside.where):
         return newest(view, inside)
-    whole = single(seen)
-    shared = dict((*inside.shared, *pairs)) if not inside.where else dict((*pairs, *inside.shared))
-    if inside.where and inside.contributors[0].share < _NEARLY_ALL:
-        shared = dict(pairs)
-    return newest(view, replace(whole, shared=tuple(shared.items())))
+    mostly = not inside.where or inside.contributors[0].share >= _MOSTLY
+    pair = (seen.scope.dimension, seen.scope.value)
+    shared = dict((*inside.shared, pair)) if mostly else dict((pair,))
+    return newest(view, replace(single(seen), shared=tuple(shared.items())))
 
 
 def _of_scope(view: View, seen: Seen) -> Cells:
