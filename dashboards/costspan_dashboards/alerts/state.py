@@ -1,6 +1,8 @@
 """What an alert does next. Pure: an alert, what was just seen and the clock in, transitions out.
 
-inactive -> pending -> firing -> resolved, and beside it stale: firing, but no data to tell.
+inactive -> pending -> firing -> resolved. Beside it: acknowledged (firing, and somebody has it),
+stale (firing, but no data to tell) and closed (by a person, or since its rule was changed). What
+is silenced or inhibited goes on all the same and says so in `hushed`; `incidents.py` decides that.
 """
 
 import hashlib
@@ -10,10 +12,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from costspan_dashboards.alerts.cause import Pairs, is_news
-from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.finding import SEVERITIES, Finding, Severity
 
-State = Literal["pending", "firing", "stale", "resolved", "inactive"]
+State = Literal["pending", "firing", "acknowledged", "stale", "resolved", "closed", "inactive"]
 
+RULE_CHANGED = "rule changed"
+
+_LIVE = frozenset({"pending", "firing", "acknowledged", "stale"})
 _MOST_NEWS = 5
 """Further causes told in one episode; then the page must be looked at anyway."""
 
@@ -24,6 +29,7 @@ class Alert:
 
     alert_id: str
     fingerprint: str
+    """Names the same trouble again; alerts of one incident share it."""
     state: State
     sequence: int
     """Of the last transition."""
@@ -37,11 +43,37 @@ class Alert:
     """Since when the breach is gone, while there is data to say so."""
     ended_at: datetime | None = None
     told_causes: tuple[Pairs, ...] = ()
+    rule_version: str = ""
+    """Of the limits it was raised by."""
+    incident: str = ""
+    """The `alert_id` of the alert that its incident began with."""
+    told_at: datetime | None = None
+    """When people were told of its incident last."""
+    told_severity: Severity = "info"
+    """The highest they were told of."""
+    owed: str = ""
+    """Why people would have been told, had it not been hushed."""
+    hushed: str = ""
+    """Why nobody is told: a silence, or an alert that inhibits it. Empty if they are."""
+    taken_by: str = ""
+    """Who acknowledged it."""
+    dismissed: bool = False
+    """Closed by a person while the breach goes on: it raises nothing until that is over."""
 
     @property
     def is_live(self) -> bool:
         """Say whether the episode goes on."""
-        return self.state in {"pending", "firing", "stale"}
+        return self.state in _LIVE
+
+    @property
+    def is_up(self) -> bool:
+        """Say whether it is more than pending, and goes on."""
+        return self.is_live and self.state != "pending"
+
+    @property
+    def is_kept(self) -> bool:
+        """Say whether the next evaluation must know of it."""
+        return self.is_live or self.dismissed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,99 +95,164 @@ class Timing:
     keep_firing_for: timedelta
     stale_after: timedelta = timedelta(minutes=15)
     """Without any arrival for that long nothing can be said to be well."""
+    renotify_after: timedelta = timedelta(hours=4)
+    """A page that nobody acknowledged is told again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a person did with an alert."""
+
+    alert_id: str
+    kind: Literal["acknowledge", "close"]
+    author: str
+    comment: str
+    at: datetime
 
 
 def fingerprint(finding: Finding) -> str:
     """Return what names the same trouble again: the rule, and the scope it was first seen in."""
     text = f"{finding.rule}|{finding.scope.dimension}|{finding.scope.value}|{finding.episode}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(text)
 
 
 def advance(
-    alert: Alert | None, finding: Finding | None, *, fresh: bool, now: datetime, timing: Timing
+    alert: Alert | None,
+    finding: Finding | None,
+    *,
+    fresh: bool,
+    now: datetime,
+    timing: Timing,
+    version: str = "",
 ) -> tuple[Alert | None, Sequence[Transition]]:
     """Return the alert after this evaluation, and the steps it took.
 
     `fresh` is False where no data arrived: then nothing is known, and nothing is resolved. An
     evaluation of a moment that was evaluated before changes nothing.
     """
-    if alert is None or not alert.is_live:
-        return _begin(finding, now, timing) if finding else (alert, ())
+    if alert is None or not alert.is_kept:
+        return _begin(finding, now, timing, version) if finding else (alert, ())
     if now <= alert.evaluated_at:
         return alert, ()
+    if version and alert.rule_version and version != alert.rule_version:
+        return _changed(alert, finding, now, timing, version)
     seen = replace(alert, evaluated_at=now)
     if finding:
-        return _still(replace(seen, well_since=None, last_breach_at=now), finding, now, timing)
+        seen = replace(seen, well_since=None, last_breach_at=now)
+        return (seen, ()) if alert.dismissed else _still(seen, finding, now, timing)
     if not fresh:
-        if alert.state == "firing":
-            return _step(
-                replace(seen, well_since=None), "stale", "no calls arrive: not known", False
-            )
-        return replace(seen, well_since=None), ()
+        seen = replace(seen, well_since=None)
+        if alert.state in {"firing", "acknowledged"}:
+            return step(seen, "stale", "no calls arrive: not known")
+        return seen, ()
     if alert.state == "pending":
-        return _step(replace(seen, ended_at=now), "inactive", "went away by itself", False)
+        return step(replace(seen, ended_at=now), "inactive", "went away by itself")
     well_since = alert.well_since or now
     seen = replace(seen, well_since=well_since)
     if now - well_since >= timing.keep_firing_for:
-        return _step(replace(seen, ended_at=now), "resolved", "back to usual", True)
+        if alert.dismissed:
+            return replace(seen, dismissed=False), ()
+        return step(replace(seen, ended_at=now), "resolved", "back to usual", tells=True)
     if alert.state == "stale":
-        return _step(seen, "firing", "calls arrive again", False)
+        return step(seen, _up(seen), "calls arrive again")
     return seen, ()
 
 
-def _begin(finding: Finding, now: datetime, timing: Timing) -> tuple[Alert, Sequence[Transition]]:
+def act(alert: Alert, action: Action, now: datetime) -> tuple[Alert, Sequence[Transition]]:
+    """Return the alert after what a person did; doing it again changes nothing."""
+    said = f": {action.comment}" if action.comment else ""
+    if action.kind == "acknowledge" and alert.is_up and not alert.taken_by:
+        taken = replace(alert, taken_by=action.author, evaluated_at=now)
+        state: State = "stale" if alert.state == "stale" else "acknowledged"
+        return step(taken, state, f"acknowledged by {action.author}{said}")
+    if action.kind == "close" and alert.is_live:
+        ended = replace(alert, ended_at=now, evaluated_at=now, dismissed=True)
+        return step(ended, "closed", f"closed by {action.author}{said}", tells=alert.is_up)
+    return alert, ()
+
+
+def step(
+    alert: Alert, state: State, reason: str, *, tells: bool = False
+) -> tuple[Alert, Sequence[Transition]]:
+    """Return the alert in its next state, and the step that brought it there."""
+    after = replace(alert, state=state, sequence=alert.sequence + 1)
+    return after, (Transition(after, alert.state, reason, tells),)
+
+
+def worse(one: Severity, other: Severity) -> bool:
+    """Say whether one severity is above another."""
+    return SEVERITIES.index(one) > SEVERITIES.index(other)
+
+
+def _begin(
+    finding: Finding, now: datetime, timing: Timing, version: str, sequence: int = 0
+) -> tuple[Alert, Sequence[Transition]]:
     mark = fingerprint(finding)
-    alert_id = hashlib.sha256(f"{mark}|{now.isoformat()}".encode()).hexdigest()[:16]
+    # To the minute: two processes that evaluate the same minute begin the same episode.
+    alert_id = _digest(f"{mark}|{now.replace(second=0, microsecond=0).isoformat()}|{version}")
     alert = Alert(
         alert_id=alert_id,
         fingerprint=mark,
         state="inactive",
-        sequence=0,
+        sequence=sequence,
         pending_since=now,
         finding=finding,
         last_breach_at=now,
         evaluated_at=now,
+        rule_version=version,
     )
-    alert, first = _step(alert, "pending", "first seen", False)
+    alert, first = step(alert, "pending", "first seen")
     alert, second = _still(alert, finding, now, timing)
     return alert, (*first, *second)
+
+
+def _changed(
+    alert: Alert, finding: Finding | None, now: datetime, timing: Timing, version: str
+) -> tuple[Alert, Sequence[Transition]]:
+    ended = replace(alert, ended_at=now, evaluated_at=now, dismissed=False)
+    closed, steps = step(ended, "closed", RULE_CHANGED, tells=alert.is_up)
+    if finding is None:
+        return closed, steps
+    begun, more = _begin(finding, now, timing, version, closed.sequence)
+    return begun, (*steps, *more)
 
 
 def _still(
     alert: Alert, finding: Finding, now: datetime, timing: Timing
 ) -> tuple[Alert, Sequence[Transition]]:
     before = alert.finding
-    worse = before.severity == "ticket" and finding.severity == "page"
+    is_worse = worse(finding.severity, before.severity)
     # The first onset and the highest severity of the episode stay.
     seen = replace(
         alert,
         finding=replace(
             finding,
             since=before.since,
-            severity="page" if before.severity == "page" else finding.severity,
+            severity=finding.severity if is_worse else before.severity,
         ),
     )
     if alert.state == "pending":
         if now - alert.pending_since < timing.pending_for:
             return seen, ()
         told = replace(seen, firing_since=now, told_causes=(finding.cause,))
-        return _step(told, "firing", "lasts", True)
-    told = replace(seen, told_causes=(*seen.told_causes, finding.cause))
-    if worse:
-        return _step(told, "firing", "is now a page", True)
+        return step(told, "firing", "lasts", tells=True)
+    told = replace(seen, told_causes=(*seen.told_causes, finding.cause), taken_by="")
+    if is_worse:
+        return step(told, "firing", f"is now a {finding.severity}", tells=True)
     new = (
         is_news(finding.cause, finding.shared, alert.told_causes)
         and len(alert.told_causes) <= _MOST_NEWS
     )
     if new and finding.severity == "page":
-        return _step(told, "firing", "has a further cause", True)
+        return step(told, "firing", "has a further cause", tells=True)
     if alert.state == "stale":
-        return _step(seen, "firing", "calls arrive again", False)
+        return step(seen, _up(seen), "calls arrive again")
     return seen, ()
 
 
-def _step(
-    alert: Alert, state: State, reason: str, tells: bool
-) -> tuple[Alert, Sequence[Transition]]:
-    after = replace(alert, state=state, sequence=alert.sequence + 1)
-    return after, (Transition(after, alert.state, reason, tells),)
+def _up(alert: Alert) -> State:
+    return "acknowledged" if alert.taken_by else "firing"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -233,6 +233,8 @@ def _meters(call: TracedCall) -> DeltaGenerator:
         if call.unpriced:
             reason = call.price_status or "no reason came with the call"
             st.warning(f"No price: {escaped(reason)}")
+        elif call.price_status == "superseded":
+            st.info("Not counted: this span and one inside it tell of the same call")
         elif call.cost_usd is None:
             st.info("Not billed: the call failed with an answer that OpenAI does not charge")
         parts = [
