@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 
@@ -95,9 +96,8 @@ class Intake:
             Answer: it is no OTLP request, or a larger one than is taken.
         """
         try:
-            request, unreadable = otlp.decode(
-                self._unpacked(body, encoding), kind, most_spans=self._most_spans
-            )
+            plain = self._unpacked(body, encoding)
+            request, unreadable = otlp.decode(plain, kind, most_spans=self._most_spans)
         except otlp.TooManySpans as error:
             raise Answer(Kind.TOO_LARGE, "spans", str(error)) from error
         except Rejected as error:
@@ -114,7 +114,7 @@ class Intake:
         result.sent.extend(sent)
         for span in unreadable:
             result.refuse(Refused(span.span, Reason.UNREADABLE, span.detail))
-        return result
+        return replace(result, size_bytes=len(plain))
 
     def submit(self, result: Normalised) -> Future[None]:
         """Hand over the rows of a request; the future is done when they are durable.

@@ -112,6 +112,8 @@ class Normalised:
     """All spans but those `sent`: by service, what became of them, and the reason."""
     senders: list[SenderCount] = field(default_factory=list[SenderCount])
     """What the apps say of their spans."""
+    size_bytes: int = 0
+    """Of the request, unpacked."""
 
     def __len__(self) -> int:
         """Return how many spans there were."""

@@ -57,16 +57,18 @@ def decode(body: bytes, kind: str, *, most_spans: int) -> Decoded:
         TooManySpans: it holds more than `most_spans`.
         Rejected: it is none. The message says where, never what: that may be private.
     """
-    if kind == JSON:
-        return _decode_json(body, most_spans)
+    request, unreadable = _decode_json(body, most_spans) if kind == JSON else (_message(body), [])
+    scopes = (scope for spans in request.resource_spans for scope in spans.scope_spans)
+    _bound(sum(len(scope.spans) for scope in scopes), most_spans)
+    return request, unreadable
+
+
+def _message(body: bytes) -> ExportTraceServiceRequest:
     try:
-        request = ExportTraceServiceRequest.FromString(body)
+        return ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
         msg = "the body is not a protobuf ExportTraceServiceRequest"
         raise Rejected(msg) from error
-    scopes = (scope for spans in request.resource_spans for scope in spans.scope_spans)
-    _bound(sum(len(scope.spans) for scope in scopes), most_spans)
-    return request, []
 
 
 def _bound(spans: int, most_spans: int) -> None:

@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from costspan.errors import CostspanError, Rejected, Unavailable
@@ -52,6 +53,7 @@ class Pipeline:
     ) -> None:
         self._store = store
         self._most = settings.queue_spans
+        self._most_bytes = settings.queue_bytes
         self._segment_bytes = settings.segment_bytes
         self._segment_seconds = settings.segment_seconds
         self._segments = Segments(
@@ -62,6 +64,7 @@ class Pipeline:
         self.counters = counters or Counters()
         self._queue: deque[_Submission] = deque()
         self._waiting = 0  # spans in the queue and in the write that runs
+        self._waiting_bytes = 0  # of the requests that brought them
         self._closed = False
         self._refusing = False
         self._failing = ""
@@ -122,13 +125,17 @@ class Pipeline:
                 msg = "the collector is stopping; send the spans again"
                 raise Unavailable(msg)
             # A request larger than the whole queue must still have its turn, alone.
-            if self._waiting and self._waiting + size > self._most:
+            if self._waiting and (
+                self._waiting + size > self._most
+                or self._waiting_bytes + result.size_bytes > self._most_bytes
+            ):
                 msg = f"{self._waiting} spans wait for the disk; send the spans again later"
                 raise QueueFull(msg)
             if not size:
                 submission.done.set_result(None)
                 return submission.done
             self._waiting += size
+            self._waiting_bytes += result.size_bytes
             self._queue.append(submission)
             self._changed.notify_all()
         return submission.done
@@ -175,6 +182,7 @@ class Pipeline:
             self._keep(group)
             with self._changed:
                 self._waiting -= sum(map(len, group))
+                self._waiting_bytes -= sum(each.result.size_bytes for each in group)
                 self._changed.notify_all()
 
     def _next_group(self) -> list[_Submission]:
@@ -306,24 +314,46 @@ class Pipeline:
                 faults["corrupt"] += 1
                 path = self._segments.quarantine(segment, item, index)
                 _log.error("a part of a segment cannot be read; it is kept in %s", path)
+        stored: list[Part] = []
+        by_hand: list[Normalised] = []
         for table, parts in sent.items():
-            made, refused = self._read(segment, table, parts)
-            faults["refused"] += refused
-            for part in made:
+            if self._read(segment, table, parts):
+                stored += parts
+                made = [self._frame([accepted(table, part.block) for part in parts])]
+            else:
+                results, made = self._read_here(segment, parts)
+                by_hand += results
+                faults["refused"] += len(parts) - len(results)
+            for part in chain.from_iterable(made):
                 tables[part.table].append(part)
         for table, parts in tables.items():
-            faults["refused"] += self._insert(segment, table, parts)
-        self.counters.add("costspan_segments_stored_total")
+            taken = self._insert(segment, table, parts)
+            stored += taken
+            faults["refused"] += len(parts) - len(taken)
+        self._count_stored(stored, by_hand, faults)  # now: what fails before comes again
+
+    def _count_stored(
+        self, stored: Sequence[Part], by_hand: Sequence[Normalised], faults: Mapping[str, int]
+    ) -> None:
+        add = self.counters.add
+        add("costspan_segments_stored_total")
+        for part in stored:
+            if part.table in {"calls", "http_attempts"}:
+                add("costspan_spans_stored_total", part.rows, table=part.table)
         for reason, number in faults.items():
-            self.counters.add("costspan_segment_faults_total", number, reason=reason)
+            add("costspan_segment_faults_total", number, reason=reason)
+        for result in by_hand:
+            self._count_rest(result)
+            for refused in result.refused:
+                _log.warning("a span that was acknowledged is refused: %s", refused)
 
-    def _read(self, segment: Segment, table: str, parts: Sequence[Part]) -> tuple[Frame, int]:
-        """Let the engine read spans as they were sent; return what is to be inserted beside them.
+    def _read(self, segment: Segment, table: str, parts: Sequence[Part]) -> bool:
+        """Let the engine read spans as they were sent; return whether it did.
 
-        Where it may read one otherwise than `normalise`, that reads them all: then this is the rows.
+        It does not where it may read one otherwise than `normalise`: then that reads them all.
         """
         try:
-            with self._inserting(table, parts):
+            with self._inserting(table):
                 statement = load_sql("costspan_collector", f"insert_sent_{table}")
                 data = b"".join(part.block for part in parts)
                 token = f"{segment.name}.sent"
@@ -331,48 +361,46 @@ class Pipeline:
                     table, data, statement=statement, schema=SCHEMA, token=token
                 )
         except Rejected:
-            return self._read_here(segment, parts)
-        return self._frame([accepted(table, part.block) for part in parts]), 0
+            return False
+        return True
 
-    def _read_here(self, segment: Segment, parts: Sequence[Part]) -> tuple[Frame, int]:
-        made: list[Part] = []
-        refused = 0
+    def _read_here(
+        self, segment: Segment, parts: Sequence[Part]
+    ) -> tuple[list[Normalised], list[Frame]]:
+        results: list[Normalised] = []
+        frames: list[Frame] = []
         for index, part in enumerate(parts):  # each by itself, so that not all pay for one
             try:
                 result = read(part.block)
-                made += self._frame([result])
+                frames.append(self._frame([result]))
+                results.append(result)
             except Rejected as error:
-                refused += 1
                 path = self._segments.quarantine(segment, part, index)
                 _log.error("%s; it is kept in %s", error, path)
-            else:
-                self._count_rest(result)
-                for fault in result.refused:
-                    _log.warning("a span that was acknowledged is refused: %s", fault)
-        return made, refused
+        return results, frames
 
-    def _insert(self, segment: Segment, table: str, parts: Sequence[Part]) -> int:
-        """Insert the rows of one table; return how many parts the store refused for good."""
+    def _insert(self, segment: Segment, table: str, parts: Sequence[Part]) -> Sequence[Part]:
+        """Insert the rows of one table; return the parts that the store did not refuse for good."""
         try:
             self._insert_blocks(table, parts, segment.name)
         except Rejected:
-            refused = 0
+            taken: list[Part] = []
             for index, part in enumerate(parts):  # not all are at fault
                 try:
                     self._insert_blocks(table, [part], f"{segment.name}.{index}")
+                    taken.append(part)
                 except Rejected as error:
-                    refused += 1
                     path = self._segments.quarantine(segment, part, index)
                     _log.error("%s; they are kept in %s", error, path)
-            return refused
-        return 0
+            return taken
+        return parts
 
     def _insert_blocks(self, table: str, parts: Sequence[Part], token: str) -> None:
-        with self._inserting(table, parts):
+        with self._inserting(table):
             self._store.insert_blocks(table, b"".join(part.block for part in parts), token=token)
 
     @contextmanager
-    def _inserting(self, table: str, parts: Sequence[Part]) -> Generator[None]:
+    def _inserting(self, table: str) -> Generator[None]:
         """Count an insert: how long it took, or that it failed."""
         started = time.perf_counter()
         try:
@@ -384,9 +412,6 @@ class Pipeline:
         seconds = time.perf_counter() - started
         self.counters.add("costspan_insert_seconds_sum", seconds, table=table)
         self.counters.add("costspan_insert_seconds_count", table=table)
-        if table in {"calls", "http_attempts"}:
-            rows = sum(part.rows for part in parts)
-            self.counters.add("costspan_spans_stored_total", rows, table=table)
 
 
 def _folder_beside(store: Store) -> Path:

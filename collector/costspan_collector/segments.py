@@ -47,7 +47,7 @@ class Unreadable:
 
     data: bytes
     torn: bool
-    """At the end, where a write was cut off: nobody was told that these are durable."""
+    """The start of a frame whose write was cut off: nobody was told that these are durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class Segment:
                 at = end
             else:
                 following = _next_frame(data, at + 1)
-                yield Unreadable(data[at:following], torn=following == len(data))
+                cut_off = following == len(data) and not end and _is_start(data[at:])
+                yield Unreadable(data[at:following], torn=cut_off)
                 at = following
 
 
@@ -257,13 +258,18 @@ def _parts(payload: bytes) -> Iterator[Part]:
 
 def _frame_end(data: bytes, at: int) -> int:
     """Return where the frame at `at` ends; 0 if there is no whole one."""
-    if len(data) - at < _HEADER.size:
+    if len(data) - at < _HEADER.size or not _is_start(data[at : at + _HEADER.size]):
         return 0
-    mark, length, _, checksum = _HEADER.unpack_from(data, at)
-    if mark != _MARK or checksum != crc32(data[at : at + _HEADER.size - 4]):
-        return 0
-    end = at + _HEADER.size + length
+    end = at + _HEADER.size + _HEADER.unpack_from(data, at)[1]
     return end if end <= len(data) else 0
+
+
+def _is_start(data: bytes) -> bool:
+    """Return whether a frame begins so, as far as there is any of it."""
+    if len(data) < _HEADER.size:
+        return data[: len(_MARK)] == _MARK[: len(data)]
+    mark, _, _, checksum = _HEADER.unpack_from(data)
+    return mark == _MARK and checksum == crc32(data[: _HEADER.size - 4])
 
 
 def _next_frame(data: bytes, at: int) -> int:

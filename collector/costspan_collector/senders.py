@@ -17,8 +17,8 @@ def told(request: ExportTraceServiceRequest, received_at: datetime) -> Iterator[
     hour = received_at.replace(minute=0, second=0, microsecond=0)
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
-            if not scope_spans.scope.attributes:
-                continue
+            if not scope_spans.spans or not scope_spans.scope.attributes:
+                continue  # so that there are no more of these than of spans, which are bounded
             said = {pair.key: pair.value for pair in scope_spans.scope.attributes}
             if semconv.SENDER not in said:
                 continue

@@ -179,6 +179,8 @@ def _table(outline: bytes) -> str:
     kinds = {pair.key.decode(errors="replace"): _kind(pair) for pair in found.attributes}
     if not len(kinds) == len(found.attributes) <= MOST_ATTRIBUTES:
         return ""
+    if any(name.startswith(_CONTENT) for name in kinds):
+        return ""
     if any(name in kinds for name in GENAI):
         return "calls" if _is_settled(kinds) and _fits(kinds, _OF_CALLS) else ""
     if semconv.ATTEMPT in kinds:
@@ -240,6 +242,18 @@ _UNCOMMON = (
     semconv.IMAGE_INPUT_TOKENS,
     semconv.IMAGE_OUTPUT_TOKENS,
 )
+
+
+_CONTENT = (
+    semconv.INPUT_MESSAGES,
+    semconv.OUTPUT_MESSAGES,
+    semconv.SYSTEM_INSTRUCTIONS,
+    "gen_ai.tool.",
+    "gen_ai.prompt",
+    "gen_ai.completion",
+    "gen_ai.content",
+)
+"""What was asked and answered. It is in no row, so it shall be on no disk either."""
 
 
 def _kind(pair: Any) -> str:  # noqa: ANN401 - its class is made above

@@ -44,6 +44,8 @@ class Receiver(BaseSettings):
     """Of one request: a span may be two bytes on the wire, and costs far more to read."""
     queue_spans: int = Field(default=50_000, gt=0)
     """Spans that may wait for the disk before senders are asked to come back later."""
+    queue_bytes: int = Field(default=2**26, gt=0)
+    """Their bytes, unpacked: one span may be as large as a request."""
     spool: Path | None = None
     """Where acknowledged spans wait for the store. If unset, `spool` in the directory of the embedded
     engine, or `./costspan-spool` before a server."""

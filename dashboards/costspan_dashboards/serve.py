@@ -5,18 +5,24 @@ import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from costspan.errors import CostspanError
 from costspan.pricing import Book
 from costspan_collector import upkeep
 from costspan_collector.grpc_receiver import running_grpc
 from costspan_collector.listening import listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
-from costspan_collector.reports import reporting
+from costspan_collector.reports import figures, reporting
 from costspan_collector.settings import (
     Audit,
     ClickHouse,
@@ -28,7 +34,9 @@ from costspan_collector.settings import (
 )
 from costspan_collector.store import Store, attach, migrate
 from costspan_collector.store.door import open_door
+from costspan_collector.telemetry import render
 from costspan_dashboards.alerts import evaluate
+from costspan_dashboards.alerts.metrics import exposition
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
 from costspan_reconcile.allocate.settings import Allocation
@@ -84,7 +92,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.callback(kept_up.close)
         pipeline = Pipeline(written, settings.receiver)
         stack.callback(pipeline.close)
-        url = stack.enter_context(running(_app(settings, pipeline, book), listener))
+        url = stack.enter_context(running(_app(settings, store, pipeline, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(reporting(kept_up, pipeline))
         stack.enter_context(open_door(store, settings.upkeep))
@@ -100,7 +108,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         yield Serving(url, store, pipeline)
 
 
-def _app(settings: Settings, pipeline: Pipeline, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
+def _app(settings: Settings, store: Store, pipeline: Pipeline, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
     import streamlit as st  # slow to import, and only serving needs it
     from streamlit import config
 
@@ -115,4 +123,23 @@ def _app(settings: Settings, pipeline: Pipeline, book: Book) -> Any:  # noqa: AN
     # The pages open the store by the same setting, in this process and so on the same engine.
     os.environ["COSTSPAN_CLICKHOUSE_URL"] = settings.clickhouse.url
     script = files("costspan_dashboards").joinpath("app.py")
-    return st.App(str(script), routes=routes(pipeline, settings.receiver, book=book))
+    return st.App(
+        str(script),
+        routes=[
+            Route(
+                "/metrics", partial(_metrics, settings, store, pipeline)
+            ),  # before the receiver's
+            *routes(pipeline, settings.receiver, book=book),
+        ],
+    )
+
+
+def _metrics(settings: Settings, store: Store, pipeline: Pipeline, request: Request) -> Response:
+    """Answer with the collector's figures, and with those of alerts while the store answers."""
+    del request
+    text = render(figures(pipeline))
+    try:
+        text += exposition(store, settings.alerts, datetime.now(UTC))
+    except CostspanError as error:
+        _log.warning("alerts are missing in /metrics: %s", error)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

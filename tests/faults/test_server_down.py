@@ -44,7 +44,8 @@ class Server:
     directory: str
     folder: Path
     answers: str = "yes"
-    """`yes`; `no` for 503; `lost` where the insert is made and its answer never comes."""
+    """`yes`; `no` for 503; `busy` for an error of the server's own; `lost` where the insert is made
+    and its answer never comes."""
     inserts: int = 0
     asked: list[tuple[str, dict[str, str]]] = field(
         default_factory=list[tuple[str, dict[str, str]]]
@@ -60,6 +61,9 @@ class Server:
         if self.answers == "no":
             self.refused.set()
             return PlainTextResponse("the server is being restarted", 503)
+        if self.answers == "busy":
+            code = {"X-ClickHouse-Exception-Code": "202"}
+            return PlainTextResponse("Code: 202. DB::Exception: Too many queries.", 500, headers=code)
         wanted = request.headers.get("x-clickhouse-format", "TabSeparated")
         try:
             content = await to_thread.run_sync(self.run, asked, body, wanted)
@@ -200,6 +204,19 @@ def until(true: Callable[[], bool]) -> None:
             return
         pause.wait(0.05)
     pytest.fail("it did not come about")
+
+
+def test_a_server_that_is_too_busy_to_tell_its_columns_costs_no_call(
+    server: Server, collector: Any, wire: Any
+) -> None:
+    request = wire.request(wire.span(1))
+    server.answers = "busy"
+    answer = collector.post(request)
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    server.answers = "yes"
+    assert collector.post(request).status_code == 200
+    assert len(collector.calls) == 1
 
 
 def test_a_collector_that_starts_before_its_server_takes_spans_and_stores_them_later(

@@ -141,6 +141,31 @@ def test_an_insert_that_fails_halfway_is_made_whole_by_the_next(
     ]
 
 
+def test_what_is_tried_again_is_counted_when_it_is_stored(
+    collector: Any, wire: Any, monkeypatch: pytest.MonkeyPatch, inserting: Any
+) -> None:
+    tries = threading.Semaphore(0)
+
+    def fault(table: str, _blocks: bytes) -> None:
+        if table == "span_counts":
+            tries.release()
+            msg = "later"
+            raise Unavailable(msg)
+
+    monkeypatch.setattr("costspan_collector.pipeline._RETRY_SECONDS", 0.01)
+    inserting(fault)
+    odd = wire.span(2, **{"costspan.cost.usd": "0.00022"})  # not the sum of its parts
+    assert collector.post(wire.request(wire.span(1), odd)).status_code == 200
+    for _ in range(3):
+        assert tries.acquire(timeout=20)
+    assert collector.total("spans_stored_total") == 0
+    monkeypatch.undo()
+    assert len(collector.calls) == 1
+    assert collector.total("spans_stored_total") == 1
+    assert collector.total("spans_refused_total") == 1
+    assert collector.store.select(COUNTED, Counted) == [Counted("calls", 1), Counted("refused", 1)]
+
+
 def test_what_the_store_refuses_for_good_is_put_aside_and_can_be_tried_again(
     collector: Any, wire: Any, settings: Receiver, monkeypatch: pytest.MonkeyPatch, inserting: Any
 ) -> None:
@@ -211,6 +236,30 @@ def test_a_full_queue_asks_senders_to_wait_and_loses_nothing(
     until(lambda: collector.pipeline.waiting == 0)
     assert collector.post(one_too_many).status_code == 200
     assert len(collector.calls) == 1001
+
+
+class TestLargeSpans:
+    @pytest.fixture
+    def settings(self, settings: Receiver) -> Receiver:
+        return settings.model_copy(update={"queue_bytes": 200_000})
+
+    def test_a_few_large_spans_fill_the_queue_as_many_small_ones_do(
+        self, collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor
+    ) -> None:
+        large = {"x.note": "x" * 90_000}
+        requests = [wire.request(wire.span(number, **large)) for number in range(3)]
+        taken = [pool.submit(collector.post, requests[0])]
+        assert gate.reached.wait(20)
+        taken.append(pool.submit(collector.post, requests[1]))
+        until(lambda: collector.pipeline.waiting == 2)
+        response = pool.submit(collector.post, requests[2]).result(timeout=20)
+        assert response.status_code == 429
+        assert asked_to_come_again(response)
+        gate.opened.set()
+        assert [sent.result().status_code for sent in taken] == [200, 200]
+        until(lambda: collector.pipeline.waiting == 0)
+        assert collector.post(requests[2]).status_code == 200
+        assert len(collector.calls) == 3
 
 
 class TestFullSpool:

@@ -18,11 +18,13 @@ from costspan_dashboards.alerts.frame import (
     Cells,
     Frame,
     Names,
+    Plumbing,
     minute_of,
     slot_of,
 )
 from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.read import read_frame
+from costspan_dashboards.alerts.read_plumbing import read_plumbing
 from costspan_dashboards.alerts.rules import judge
 
 NOW = datetime(2026, 11, 18, 14, 3, 30, tzinfo=UTC)
@@ -184,3 +186,32 @@ def test_an_objective_that_is_missed_for_days_is_a_ticket_and_nothing_else_is_wr
     frame: Frame,
 ) -> None:
     assert {one.rule: one.severity for one in judge(frame, Limits())} == {"errors": "ticket"}
+
+
+def test_the_pipelines_own_state_is_read(store: Store) -> None:
+    assert read_plumbing(store, NOW) == Plumbing()
+    for place in range(4):
+        at = NOW - timedelta(minutes=10 * (4 - place))
+        store.command(
+            """INSERT INTO job_runs SELECT generateUUIDv4(), 'reconcile', {at:DateTime64(3, 'UTC')},
+            {at:DateTime64(3, 'UTC')}, {status:String}, 'no answer'""",
+            at=at,
+            status="ok" if place == 0 else "failed",
+        )
+        store.command(
+            """INSERT INTO billing_days (source, day, fetched_at, status, reason)
+            SELECT 'costs', '2026-11-17', {at:DateTime64(6, 'UTC')}, {status:String}, '401'""",
+            at=at,
+            status="ok" if place == 0 else "blocked",
+        )
+    store.command(
+        "INSERT INTO span_counts VALUES ({at:DateTime('UTC')}, 'shop', 'refused', 'x', 7)",
+        at=NOW.replace(minute=0, second=0),
+    )
+    found = read_plumbing(store, NOW)
+    (job,) = found.jobs
+    assert (job.job, job.failures, job.expected_every) == ("reconcile", 3, timedelta(minutes=10))
+    assert job.last_ok_at == NOW - timedelta(minutes=40)
+    assert found.refused_spans == 7
+    assert found.billing_failing_since == NOW - timedelta(minutes=30)
+    assert found.billing_reason == "401"

@@ -132,7 +132,7 @@ def test_a_spike_of_spend_names_its_cause_in_dollars(
     add(NOW - 20 * MINUTE, NOW, 4, feature="agent", model="gpt-5.5", team="lab", user="loop",
         cost="0.20")  # fmt: skip
     alerts = {one.finding.rule: one for one in evaluate(store, NOW, for_seconds=0).alerts}
-    assert set(alerts) == {"spend", "entity_spend"}
+    assert {"spend", "entity_spend"} <= set(alerts)
     assert dict(alerts["entity_spend"].finding.cause)["user"] == "loop"
     assert "never seen before" in alerts["entity_spend"].finding.title
     alert = alerts["spend"]

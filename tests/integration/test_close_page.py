@@ -117,7 +117,7 @@ def test_a_matched_month_shows_its_bridge_and_the_corrections_in_it(
     days(store, MONTH, "FINAL")
     entries = [
         Entry(Kind.BILLED, "billed by Costs", Fraction("38.75")),
-        Entry(Kind.CORRECTION, "correction of 2026-09, 1 lines", Fraction("0.5")),
+        Entry(Kind.CORRECTION, "correction of 2026-09, 1 line", Fraction("0.5")),
         Entry(Kind.CREDIT, "promotional", Fraction("-1")),
         Entry(Kind.ROUNDING, "the invoice is in cents", Fraction(1, 1000)),
     ]

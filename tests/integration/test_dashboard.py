@@ -132,6 +132,7 @@ def reconciled(days_ago: int, verdict: str) -> ReconRun:
         reason="",
         price_book="book-1",
         grammar="1",
+        tolerances="{}",
         inputs_sha256="0" * 64,
         costs_fetch_id=None,
         costs_revision=0,

@@ -17,7 +17,12 @@ import clickhouse_connect
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
+from clickhouse_connect.driver.exceptions import (
+    ClickHouseError,
+    DataError,
+    OperationalError,
+    ProgrammingError,
+)
 from clickhouse_connect.driver.insert import InsertContext
 from clickhouse_connect.driver.transform import NativeTransform
 from pydantic import TypeAdapter
@@ -28,6 +33,8 @@ from costspan_collector.store.columns import shipped_columns
 DATABASE = "costspan"
 
 _log = logging.getLogger("costspan.store")
+
+_NOT_OF_THE_TABLE = (DataError, ProgrammingError)
 
 
 class Row(Protocol):
@@ -90,11 +97,11 @@ class Store:
             encoded = b"".join(NativeTransform.build_insert(context))
             if context.insert_exception is not None:
                 raise context.insert_exception
-        except OperationalError as error:
-            raise Unavailable(_first_line(error)) from error
-        except (ClickHouseError, ValueError, TypeError, OverflowError, struct.error) as error:
+        except (*_NOT_OF_THE_TABLE, ValueError, TypeError, OverflowError, struct.error) as error:
             msg = f"{len(rows)} rows are none of {table}: {_first_line(error)}"
             raise Rejected(msg) from error
+        except ClickHouseError as error:  # of a server that was asked for the columns
+            raise Unavailable(_first_line(error)) from error
         return encoded
 
     def insert_blocks(self, table: str, blocks: bytes, *, token: str = "") -> None:

@@ -6,43 +6,25 @@ service and its place in the setting.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import apprise
 from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, NotifyType
 
 from costspan.errors import Rejected
+from costspan_dashboards.alerts.message import Message
 from costspan_dashboards.alerts.settings import Alerts
-from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.alerts.webhook import WebhookChannel
+from costspan_dashboards.alerts.wire import Outcome
 
 _log = logging.getLogger("costspan.alerts")
 _HEADER_SCHEMES = {"json", "jsons", "xml", "xmls", "form", "forms"}
+_PAGER_SCHEMES = {"pagerduty"}
 
 # Apprise and urllib3 write full URLs at lower levels, with the tokens in their paths.
 for _name in ("apprise", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What one channel is told about one step of an alert."""
-
-    message_id: str
-    """The same at every try: receivers may drop what they have had."""
-    title: str
-    body: str
-    state: str
-    severity: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a try ended."""
-
-    delivered: bool
-    detail: str
 
 
 class Channel(Protocol):
@@ -51,6 +33,11 @@ class Channel(Protocol):
     @property
     def name(self) -> str:
         """What it is called on pages and in the store."""
+        ...
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the receiver knows a message that comes a second time by its key."""
         ...
 
     def send(self, message: Message) -> Outcome:
@@ -62,6 +49,7 @@ class LogChannel:
     """The server's own log."""
 
     name = "log"
+    keyed = True  # every line has the message's id
 
     def send(self, message: Message) -> Outcome:
         """Write one line."""
@@ -83,11 +71,13 @@ class AppriseChannel:
             )
             raise Rejected(msg)
         self.name = f"{service.service_name} #{position}"
+        self._scheme = url.partition("://")[0].lower()
+        self.keyed = self._scheme in _HEADER_SCHEMES | _PAGER_SCHEMES
 
     def send(self, message: Message) -> Outcome:
         """Send once; the channel's answer decides, and no answer in time is a failure."""
         service = Apprise(asset=_asset())
-        if not service.add(self._with_key(message.message_id)):
+        if not service.add(self._with_key(message)):
             return Outcome(delivered=False, detail="apprise no longer understands the URL")
         result = service.notify(
             body=message.body,
@@ -101,11 +91,15 @@ class AppriseChannel:
                 return Outcome(delivered=True, detail="")
             return Outcome(delivered=False, detail=f"apprise: {result.status.name.lower()}")
 
-    def _with_key(self, message_id: str) -> str:
-        if self._url.partition("://")[0].lower() not in _HEADER_SCHEMES:
+    def _with_key(self, message: Message) -> str:
+        if self._scheme in _HEADER_SCHEMES:
+            key = f"+Idempotency-Key={quote(message.message_id)}"
+        elif self._scheme in _PAGER_SCHEMES:
+            over = message.state in {"resolved", "closed"}
+            key = f"dedup={message.incident}&action={'resolve' if over else 'trigger'}"
+        else:
             return self._url
-        mark = "&" if "?" in self._url else "?"
-        return f"{self._url}{mark}+Idempotency-Key={quote(message_id)}"
+        return f"{self._url}{'&' if '?' in self._url else '?'}{key}"
 
 
 def open_channels(settings: Alerts) -> list[Channel]:
@@ -117,36 +111,24 @@ def open_channels(settings: Alerts) -> list[Channel]:
     channels: list[Channel] = [LogChannel()]
     for position, url in enumerate(settings.urls(), start=1):
         channels.append(AppriseChannel(url, position, settings.notify_timeout_seconds))
+    if url := settings.webhook_url.get_secret_value():
+        secret = settings.webhook_secret.get_secret_value()
+        channels.append(WebhookChannel(url, secret, settings.notify_timeout_seconds))
+    for name in ("webhook_url", "alertmanager_url", "heartbeat_url"):
+        _check(name, getattr(settings, name).get_secret_value())
     return channels
-
-
-def compose(alert: Alert, reason: str, message_id: str, dashboard_url: str) -> Message:
-    """Put a step of an alert into words."""
-    found = alert.finding
-    lead = "RESOLVED" if alert.state == "resolved" else found.severity.upper()
-    lines = [f"State: {alert.state}, {reason}; first seen {found.since:%Y-%m-%d %H:%M} UTC."]
-    if alert.state == "resolved" and alert.ended_at:
-        lasted = int((alert.ended_at - found.since).total_seconds() // 60)
-        lines[0] = f"State: resolved, {reason}; it lasted {lasted} minutes. It was:"
-    lines += found.facts
-    root = dashboard_url.rstrip("/")
-    lines += [f"Example: {root}{example.link}" for example in found.examples]
-    lines += [
-        f"Look at: {root}{found.link}",
-        f"Rule {found.rule}, alert {alert.alert_id}, message {message_id}.",
-    ]
-    return Message(
-        message_id=message_id,
-        title=f"[{lead}] {found.rule}: {found.title}",
-        body="\n".join(lines),
-        state=alert.state,
-        severity=found.severity,
-    )
 
 
 def names(channels: Sequence[Channel]) -> list[str]:
     """Return what the channels are called."""
     return [channel.name for channel in channels]
+
+
+def _check(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        msg = f"COSTSPAN_ALERTS_{name.upper()} is no address: it begins with https:// and a host"
+        raise Rejected(msg)
 
 
 def _opened(url: str) -> apprise.NotifyBase | None:
@@ -160,6 +142,6 @@ def _asset() -> AppriseAsset:
 
 
 def _type(message: Message) -> NotifyType:
-    if message.state == "resolved":
+    if message.state in {"resolved", "closed"}:
         return NotifyType.SUCCESS
     return NotifyType.FAILURE if message.severity == "page" else NotifyType.WARNING

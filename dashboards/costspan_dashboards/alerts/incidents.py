@@ -8,9 +8,8 @@ a cause that nobody was told of.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from costspan_dashboards.alerts.cause import is_news
 from costspan_dashboards.alerts.finding import SEVERITIES
 from costspan_dashboards.alerts.silences import Silence
 from costspan_dashboards.alerts.state import Alert, Timing, Transition, step, worse
@@ -37,59 +36,41 @@ _FAMILIES: Mapping[str, frozenset[str]] = {
     "money": frozenset({"spend", "entity_spend", "unit_cost", "cache", "price_change"}),
     "arrival": frozenset({"no_data", "collector_loss", "store_unhealthy", "late"}),
 }
+_AGAIN = "goes on, and nobody has acknowledged it"
 _SHARE_CAUSES = _FAMILIES["failures"] | _FAMILIES["money"]
 
 
 def tell(
     alerts: Mapping[Key, Alert],
     transitions: Sequence[Transition],
-    silences: Iterable[Silence],
+    silences: Sequence[Silence],
     now: datetime,
     timing: Timing,
 ) -> tuple[dict[Key, Alert], list[Transition]]:
-    """Return alerts and steps with whom to tell decided; a step here only asks for it."""
-    after = dict(alerts)
-    steps = list(transitions)
-    known = list(silences)
+    """Return alerts and steps with whom to tell decided; a step given here only asks for it."""
+    asked = {one.alert.alert_id: one.reason for one in transitions if one.tells}
     outage = next(
         (one for one in alerts.values() if one.finding.rule == "no_data" and one.is_up), None
     )
-
-    def put(key: Key, alert: Alert, *, tells: bool = False, reason: str = "") -> None:
-        """Keep the alert, and its last step with it; with a reason, a step of its own."""
-        place = next(
-            (place for place, one in enumerate(steps) if one.alert.alert_id == alert.alert_id),
-            None,
-        )
-        if reason or (tells and place is None):
-            alert, (made,) = step(alert, alert.state, reason, tells=tells)
-            steps.append(made)
-        elif place is not None:
-            mine = [n for n, one in enumerate(steps) if one.alert.alert_id == alert.alert_id]
-            steps[mine[-1]] = replace(steps[mine[-1]], alert=alert, tells=tells)
-        after[key] = alert
-
-    wanted = {one.alert.alert_id: one.reason for one in transitions if one.tells}
-    steps[:] = [replace(one, tells=False) for one in steps]
+    told = _Round(alerts, transitions)
     # The worst first: it is what an incident that begins now is told as.
-    for key in sorted(after, key=lambda key: -SEVERITIES.index(after[key].finding.severity)):
-        alert = after[key]
-        why = wanted.get(alert.alert_id, "")
-        if alert.is_up:
-            hushed = _hushed(alert, known, outage, now)
-            reason = "" if hushed == alert.hushed else hushed or f"no longer: {alert.hushed}"
-            if hushed:
-                put(key, replace(alert, hushed=hushed, owed=why or alert.owed), reason=reason)
-                continue
-            if reason:
-                put(key, replace(alert, hushed=""), reason=reason)
-                alert = after[key]
-            why = why or alert.owed or _again(alert, now, timing)
-            if why:
-                _tell_of(key, after, why, now, put)
-        elif why and alert.told_at and not alert.hushed and _over(alert, after.values()):
-            put(key, alert, tells=alert.told_severity != "info")
-    return after, steps
+    for key in sorted(alerts, key=lambda key: -SEVERITIES.index(alerts[key].finding.severity)):
+        alert, why = told.alerts[key], asked.get(alerts[key].alert_id, "")
+        hushed = _hushed(alert, silences, outage, now)
+        if not alert.is_up:
+            if why and not hushed:
+                told.ends(key, why)
+            continue
+        if hushed != alert.hushed:
+            told.takes_step(
+                key, replace(alert, hushed=hushed), hushed or f"no longer: {alert.hushed}"
+            )
+        why = why or alert.owed or _again(alert, now, timing)
+        if hushed:
+            told.put(key, replace(told.alerts[key], owed=why))
+        elif why:
+            told.joins(key, why, now)
+    return told.alerts, told.steps(asked)
 
 
 def members(alert: Alert, alerts: Iterable[Alert]) -> list[Alert]:
@@ -101,5 +82,119 @@ def members(alert: Alert, alerts: Iterable[Alert]) -> list[Alert]:
     ]
 
 
-def _tell_of(key, after, why, now, put) -> None:  # noqa: ANN001
-    ...
+class _Round(Generic[Key]):
+    """The alerts of one evaluation while it is decided who is told."""
+
+    def __init__(self, alerts: Mapping[Key, Alert], transitions: Sequence[Transition]) -> None:
+        self.alerts = dict(alerts)
+        self._steps = [replace(one, tells=False) for one in transitions]
+        self._told: dict[str, str] = {}
+
+    def put(self, key: Key, alert: Alert) -> None:
+        """Keep an alert as it is now."""
+        self.alerts[key] = alert
+
+    def takes_step(self, key: Key, alert: Alert, reason: str) -> None:
+        """Keep an alert, and that something became of it."""
+        self.alerts[key], made = step(alert, alert.state, reason)
+        self._steps += made
+
+    def tells(self, key: Key, reason: str) -> None:
+        """Tell people of an alert."""
+        self._told[self.alerts[key].alert_id] = reason
+
+    def ends(self, key: Key, reason: str) -> None:
+        """Tell of the end of an incident once, and if its beginning was told."""
+        alert = self.alerts[key]
+        known = alert.told_at is not None and alert.told_severity != "info"
+        said = any(
+            one.incident == alert.incident and not one.is_live and one.alert_id in self._told
+            for one in self.alerts.values()
+        )
+        if known and not said and not members(alert, self.alerts.values()):
+            self.tells(key, reason)
+
+    def joins(self, key: Key, reason: str, now: datetime) -> None:
+        """Put an alert into its incident, and tell of it what that was not told as."""
+        alert = self.alerts[key]
+        others = [
+            one
+            for one in self.alerts.values()
+            if one.alert_id != alert.alert_id and one.is_up and one.told_at and not one.hushed
+        ]
+        begun = next((one for one in others if _belong(alert, one)), None)
+        if not alert.incident:
+            alert = replace(
+                alert,
+                incident=begun.incident if begun else alert.alert_id,
+                fingerprint=begun.fingerprint if begun else alert.fingerprint,
+            )
+        alert = replace(alert, owed="")
+        fellows = [one for one in others if one.incident == alert.incident]
+        severity = max(
+            (alert.finding.severity, *(one.told_severity for one in fellows)), key=SEVERITIES.index
+        )
+        self.alerts[key] = replace(alert, told_at=now, told_severity=severity)
+        ids = {one.alert_id for one in fellows}
+        if ids & self._told.keys():
+            return  # the message of this moment names it too
+        if not fellows or _is_more(alert, fellows, reason):
+            self.tells(key, reason)
+            for other, one in self.alerts.items():
+                if one.alert_id in ids:
+                    self.alerts[other] = replace(one, told_at=now, told_severity=severity)
+
+    def steps(self, asked: Mapping[str, str]) -> list[Transition]:
+        """Return all steps, the last one of each alert with the alert as it is in the end."""
+        keys = {alert.alert_id: key for key, alert in self.alerts.items()}
+        last = {one.alert.alert_id: place for place, one in enumerate(self._steps)}
+        for name, place in last.items():
+            one, tells = self._steps[place], name in self._told
+            alert = one.alert
+            if name in keys:
+                alert = self.alerts[keys[name]]
+            else:  # its rule was changed, and a new episode took its place
+                tells = name in asked and alert.told_at is not None and not alert.hushed
+            self._steps[place] = replace(one, alert=alert, tells=tells)
+        for name in self._told.keys() - last.keys():
+            alert = self.alerts[keys[name]]
+            self.alerts[keys[name]], made = step(alert, alert.state, self._told[name], tells=True)
+            self._steps += made
+        return self._steps
+
+
+def _hushed(alert: Alert, silences: Iterable[Silence], outage: Alert | None, now: datetime) -> str:
+    if outage and alert.finding.rule not in ABOUT_ARRIVAL:
+        return f"inhibited by no_data, alert {outage.alert_id}"
+    return next((str(one) for one in silences if one.holds(alert.finding, now)), "")
+
+
+def _again(alert: Alert, now: datetime, timing: Timing) -> str:
+    """Return why people are told again of a page that nobody has taken."""
+    waits = alert.state == "firing" and alert.finding.severity == "page" and not alert.well_since
+    due = alert.told_at is not None and now - alert.told_at >= timing.renotify_after
+    return _AGAIN if waits and due else ""
+
+
+def _belong(one: Alert, other: Alert) -> bool:
+    mine, theirs = one.finding, other.finding
+    if mine.cause and theirs.cause:
+        rules = {mine.rule, theirs.rule}
+        return rules <= _SHARE_CAUSES and bool({*mine.cause} & {*theirs.cause})
+    return mine.rule != theirs.rule and any(
+        {mine.rule, theirs.rule} <= family for family in _FAMILIES.values()
+    )
+
+
+def _is_more(alert: Alert, fellows: Sequence[Alert], reason: str) -> bool:
+    """Say whether the incident was not told as that."""
+    told = max((one.told_severity for one in fellows), key=SEVERITIES.index)
+    if worse(alert.finding.severity, told) or reason == _AGAIN:
+        return True
+    causes = [cause for one in fellows for cause in one.told_causes if cause]
+    mine = alert.finding.cause
+    return (
+        alert.finding.severity == "page"
+        and bool(mine and causes)
+        and not any({*mine} & {*cause} for cause in causes)
+    )

@@ -5,6 +5,7 @@ Every rule asks three things at once: is it rare, is it big, and is it worth som
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from hashlib import sha256
 from typing import Literal
 
 BudgetDimension = Literal["", "team", "project", "feature", "model", "key", "environment"]
@@ -169,3 +170,31 @@ class Limits:
     def allowed_share(self) -> float:
         """How many calls may fail."""
         return 1 - self.success_objective
+
+    def version(self, rule: str) -> str:
+        """Return what changes when a rule is given other limits, or is switched off."""
+        section = getattr(self, _SECTIONS.get(rule, rule), None)
+        told = (section, self.success_objective, rule in self.disabled)
+        return sha256(repr(told).encode()).hexdigest()[:8]
+
+
+_SECTIONS = {
+    "rate_limited": "errors",
+    "entity_spend": "spend",
+    "cache": "unit_cost",
+    "price_change": "unit_cost",
+    "budget": "budgets",
+    **dict.fromkeys(("no_data", "traffic_drop", "late", "clock"), "arrival"),
+    **dict.fromkeys(
+        (
+            "collector_loss",
+            "store_unhealthy",
+            "price_book_old",
+            "reconciliation_drift",
+            "billing_key_failing",
+            "job_late",
+        ),
+        "plumbing",
+    ),
+}
+"""What holds a rule's limits, where it is not called as the rule is."""

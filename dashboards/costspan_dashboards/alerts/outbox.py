@@ -1,26 +1,39 @@
-"""Each step of an alert reaches each channel once: claim, send, mark.
+"""Each step that is told reaches each channel once: claim, send, mark.
 
-A try that was claimed and never marked (the process died while sending) is tried again after
-its wait: a page told twice, with the same key, is better than a page lost.
+Of a try that was claimed and never marked (the process died while sending) nobody knows how it
+ended. It is made again where the receiver knows a second message by its key, and is `unknown`
+where a person would be told twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
 from costspan_collector.store import Store, load_sql
-from costspan_dashboards.alerts.channels import Channel, Outcome, compose, names
+from costspan_dashboards.alerts.channels import Channel, names
+from costspan_dashboards.alerts.finding import SEVERITIES, Finding
+from costspan_dashboards.alerts.incidents import members
+from costspan_dashboards.alerts.message import compose
+from costspan_dashboards.alerts.queries import live_alerts
+from costspan_dashboards.alerts.scopes import Scope
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.alerts.wire import Outcome
+
+CHANNEL_DOWN = "channel_down"
 
 _PACKAGE = "costspan_dashboards.alerts"
-_KEEP = timedelta(days=2)
-_FIRST_WAIT = timedelta(minutes=1)
-_LONGEST_WAIT = timedelta(minutes=30)
+_KEEP = timedelta(days=7)
+_GIVE_UP_AFTER = timedelta(hours=24)
+_WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 15, 60, 300, 900))
+_BREAKS_AT = 3
+"""After so many failures in a row a channel is given one message at a time."""
+_DOWN_AFTER = timedelta(minutes=5)
 _ALERT = TypeAdapter(Alert)
 
 
@@ -43,10 +56,32 @@ class Notification:
 class Sent:
     """What one round of sending did."""
 
-    delivered: int
-    failed: int
-    waiting: int
-    given_up: int
+    delivered: int = 0
+    failed: int = 0
+    waiting: int = 0
+    given_up: int = 0
+    """Dead letters: they are sent when their channel works again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHealth:
+    """How a channel has gone since it delivered at last."""
+
+    channel: str
+    failures: int
+    first_at: datetime
+    last_at: datetime
+    detail: str
+
+    def rests(self, now: datetime) -> bool:
+        """Say whether it is left alone for now."""
+        return self.failures >= _BREAKS_AT and now < self.last_at + _wait(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    channel: str
+    delivered_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +89,13 @@ class _Due:
     alert_id: str
     sequence: int
     channel: str
+    at: datetime
     newest: bool
     snapshot: str
     reason: str
     last_try: int
     last_at: datetime | None
+    open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,39 +106,129 @@ class _Claim:
 def send_due(store: Store, channels: Sequence[Channel], settings: Alerts, now: datetime) -> Sent:
     """Send what has not arrived and is due; a failing channel does not hold up the others."""
     by_name = {channel.name: channel for channel in channels}
+    since = now - _KEEP
     due = store.select(
-        load_sql(_PACKAGE, "due_messages"), _Due, since=now - _KEEP, channels=names(channels)
+        load_sql(_PACKAGE, "due_messages"), _Due, since=since, channels=names(channels)
     )
-    delivered = failed = waiting = given_up = 0
+    if not due:
+        return Sent()
+    live = live_alerts(store)
+    resting = {one.channel for one in health(store, channels, now) if one.rests(now)}
+    worked = {
+        one.channel: one.delivered_at
+        for one in store.select(load_sql(_PACKAGE, "delivered"), _Delivered, since=since)
+    }
+    sent = {"delivered": 0, "failed": 0, "waiting": 0, "given_up": 0}
     for one in due:
-        if not one.newest:
-            _mark(
-                store, one, one.last_try, uuid4(), now, "superseded", "a newer step took its place"
-            )
-        elif one.last_try >= settings.notify_tries:
-            given_up += 1
-        elif one.last_at and now < one.last_at + _wait(one.last_try):
-            waiting += 1
+        alert = _ALERT.validate_json(one.snapshot)
+        if not _is_for(alert.finding, one.channel, settings):
+            continue
+        what = _what_now(one, by_name[one.channel], settings, now, worked.get(one.channel))
+        if what in _SETTLED:
+            _mark(store, one, one.last_try, uuid4(), now, what, _SETTLED[what])
+        elif what != "due":
+            sent[what] += 1
+        elif one.channel in resting:
+            sent["waiting"] += 1
         else:
-            outcome = _try(store, by_name[one.channel], one, settings, now)
-            if outcome:
-                delivered += outcome.delivered
-                failed += not outcome.delivered
-    return Sent(delivered, failed, waiting, given_up)
+            outcome = _try(store, by_name[one.channel], one, alert, live, settings, now)
+            if outcome is None:  # another process is at it
+                continue
+            sent["delivered" if outcome.delivered else "failed"] += 1
+            if outcome.delivered:
+                worked[one.channel] = now
+            else:
+                resting.add(one.channel)  # what else it is to be told can wait for this one
+    return Sent(**sent)
+
+
+def health(store: Store, channels: Sequence[Channel], now: datetime) -> list[ChannelHealth]:
+    """Return the channels whose last message did not arrive."""
+    return store.select(
+        load_sql(_PACKAGE, "channel_health"),
+        ChannelHealth,
+        since=now - _KEEP,
+        channels=names(channels),
+    )
+
+
+def channel_findings(store: Store, channels: Sequence[Channel], now: datetime) -> list[Finding]:
+    """Return what is wrong with channels, as something to tell through the others."""
+    return [
+        Finding(
+            rule=CHANNEL_DOWN,
+            severity="ticket",
+            scope=Scope(),
+            since=one.first_at,
+            until=now,
+            observed=Decimal(one.failures),
+            usual=Decimal(0),
+            unit="times_usual",
+            title=f"Messages do not arrive through {one.channel}",
+            facts=(
+                f"It failed {one.failures} times since {one.first_at:%Y-%m-%d %H:%M} UTC.",
+                f"The last time: {one.detail}.",
+                "It is tried again, at most 15 minutes apart; then it gets what is still true.",
+            ),
+            contributors=(),
+            shared=(),
+            examples=(),
+            link="/alerts",
+            episode=one.channel,
+        )
+        for one in health(store, channels, now)
+        if one.failures >= _BREAKS_AT and now - one.first_at >= _DOWN_AFTER
+    ]
+
+
+_SETTLED = {
+    "superseded": "a newer step took its place",
+    "unknown": "the process died while sending; a second message would reach people twice",
+}
+
+
+def _is_for(finding: Finding, channel: str, settings: Alerts) -> bool:
+    if finding.rule == CHANNEL_DOWN and finding.episode == channel:
+        return False
+    least = SEVERITIES.index(settings.notify_from)
+    return channel == "log" or SEVERITIES.index(finding.severity) >= least
+
+
+def _what_now(
+    due: _Due, channel: Channel, settings: Alerts, now: datetime, worked: datetime | None
+) -> str:
+    if not due.newest:
+        return "superseded"
+    if due.last_at is None:
+        return "due"
+    if due.open:  # while its sender may live, it is the sender's
+        patience = timedelta(seconds=2 * settings.notify_timeout_seconds)
+        if now < due.last_at + patience:
+            return "waiting"
+        return "due" if channel.keyed else "unknown"
+    if now - due.at > _GIVE_UP_AFTER:
+        return "due" if worked and worked > due.last_at else "given_up"
+    return "due" if now >= due.last_at + _wait(due.last_try) else "waiting"
 
 
 def _try(
-    store: Store, channel: Channel, due: _Due, settings: Alerts, now: datetime
+    store: Store,
+    channel: Channel,
+    due: _Due,
+    alert: Alert,
+    live: Sequence[Alert],
+    settings: Alerts,
+    now: datetime,
 ) -> Outcome | None:
-    number, claim = due.last_try + 1, uuid4()
-    _mark(store, due, number, claim, now, "claimed", "")
+    number, claim, message_id = due.last_try + 1, uuid4(), _message_id(due)
+    _mark(store, due, number, claim, now, "claimed", "", token=f"{message_id}/{number}")
     won = store.select(
-        load_sql(_PACKAGE, "claims"), _Claim, message_id=_message_id(due), try_number=number
+        load_sql(_PACKAGE, "claims"), _Claim, message_id=message_id, try_number=number
     )
     if won != [_Claim(claim)]:
         return None
-    alert = _ALERT.validate_json(due.snapshot)
-    message = compose(alert, due.reason, _message_id(due), settings.dashboard_url)
+    fellows = members(alert, live)
+    message = compose(alert, due.reason, message_id, settings.dashboard_url, fellows)
     outcome = channel.send(message)
     result = "delivered" if outcome.delivered else "failed"
     _mark(store, due, number, claim, now, result, outcome.detail)
@@ -116,6 +243,8 @@ def _mark(
     now: datetime,
     outcome: str,
     detail: str,
+    *,
+    token: str = "",
 ) -> None:
     row = Notification(
         message_id=_message_id(due),
@@ -128,7 +257,7 @@ def _mark(
         at=now,
         detail=detail,
     )
-    store.insert("notifications", [row])
+    store.insert("notifications", [row], token=token)
 
 
 def _message_id(due: _Due) -> str:
@@ -136,4 +265,4 @@ def _message_id(due: _Due) -> str:
 
 
 def _wait(tries: int) -> timedelta:
-    return min(_FIRST_WAIT * 2 ** (tries - 1), _LONGEST_WAIT)
+    return _WAITS[min(tries, len(_WAITS)) - 1]

@@ -46,6 +46,7 @@ class Delivery:
 class LastEvaluation:
     """The last run of the alert job."""
 
+    started_at: datetime
     ended_at: datetime
     status: str
     detail: str
@@ -56,11 +57,20 @@ class _Snapshot:
     snapshot: str
 
 
-def live_alerts(store: Store) -> list[Alert]:
-    """Return the alerts that are pending, firing or stale."""
+def latest_alerts(store: Store) -> list[Alert]:
+    """Return the latest episode of all that rules ever went on about."""
     rows = store.select(load_sql(_PACKAGE, "live_alerts"), _Snapshot)
-    alerts = [_ALERT.validate_json(row.snapshot) for row in rows]
-    return [alert for alert in alerts if alert.is_live]
+    return [_ALERT.validate_json(row.snapshot) for row in rows]
+
+
+def kept_alerts(store: Store) -> list[Alert]:
+    """Return the alerts that the next evaluation must know of."""
+    return [alert for alert in latest_alerts(store) if alert.is_kept]
+
+
+def live_alerts(store: Store) -> list[Alert]:
+    """Return the alerts that go on, told of or not."""
+    return [alert for alert in kept_alerts(store) if alert.is_live]
 
 
 def open_alerts(store: Store) -> list[Alert]:

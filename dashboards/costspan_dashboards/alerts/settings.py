@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from costspan_dashboards.alerts.finding import Severity
 from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.limits_file import read_limits
 from costspan_dashboards.alerts.state import Timing
@@ -28,14 +29,24 @@ class Alerts(BaseSettings):
     stale_after_seconds: int = Field(default=900, gt=0)
     """Without any call for that long nothing can be said to be well."""
 
+    renotify_hours: float = Field(default=4, gt=0)
+    """A page that nobody acknowledged is told again after that."""
+
     file: Path | None = None
     """A TOML file that changes from where on something is an alert; see `limits.py`."""
 
     notify_urls: SecretStr = SecretStr("")
     """Apprise URLs, apart by commas or spaces. The log is always told."""
     notify_timeout_seconds: float = Field(default=15, gt=0, le=60)
-    notify_tries: int = Field(default=10, gt=0)
-    """Of one message on one channel, one minute apart, then two, four, up to thirty."""
+    notify_from: Severity = "ticket"
+    """The mildest that goes anywhere but to the log."""
+    webhook_url: SecretStr = SecretStr("")
+    """Is sent each message as JSON, signed with `webhook_secret`."""
+    webhook_secret: SecretStr = SecretStr("")
+    alertmanager_url: SecretStr = SecretStr("")
+    """Is sent the alerts that go on after each evaluation, such as https://alertmanager:9093."""
+    heartbeat_url: SecretStr = SecretStr("")
+    """Is asked for after each evaluation that worked; whoever answers there misses it else."""
     dashboard_url: str = ""
     """Put before links in messages, such as https://costspan.example.org; links are relative
     without it."""
@@ -52,6 +63,7 @@ class Alerts(BaseSettings):
             pending_for=timedelta(seconds=self.for_seconds),
             keep_firing_for=timedelta(seconds=self.keep_firing_for_seconds),
             stale_after=timedelta(seconds=self.stale_after_seconds),
+            renotify_after=timedelta(hours=self.renotify_hours),
         )
 
     @cached_property

@@ -57,6 +57,8 @@ class Alert:
     """Why nobody is told: a silence, or an alert that inhibits it. Empty if they are."""
     taken_by: str = ""
     """Who acknowledged it."""
+    acted_at: datetime | None = None
+    """Of the last thing a person did with it that was taken up."""
     dismissed: bool = False
     """Closed by a person while the breach goes on: it raises nothing until that is over."""
 
@@ -69,6 +71,13 @@ class Alert:
     def is_up(self) -> bool:
         """Say whether it is more than pending, and goes on."""
         return self.is_live and self.state != "pending"
+
+    @property
+    def shown_state(self) -> str:
+        """What it is called where people look: also whether nobody is told of it."""
+        if not self.hushed or not self.is_up:
+            return self.state
+        return "inhibited" if self.hushed.startswith("inhibited") else "silenced"
 
     @property
     def is_kept(self) -> bool:
@@ -160,7 +169,10 @@ def advance(
 
 def act(alert: Alert, action: Action, now: datetime) -> tuple[Alert, Sequence[Transition]]:
     """Return the alert after what a person did; doing it again changes nothing."""
+    if alert.acted_at and action.at <= alert.acted_at:
+        return alert, ()
     said = f": {action.comment}" if action.comment else ""
+    alert = replace(alert, acted_at=action.at)
     if action.kind == "acknowledge" and alert.is_up and not alert.taken_by:
         taken = replace(alert, taken_by=action.author, evaluated_at=now)
         state: State = "stale" if alert.state == "stale" else "acknowledged"

@@ -46,7 +46,6 @@ from costspan_reconcile.period.states import (
 from costspan_reconcile.reconcile import reconcile_days
 
 _PACKAGE = "costspan_reconcile.period"
-_NONE = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def _ledger_entries(store: Store, found: Facts) -> list[Entry]:
         entries.append(
             Entry(
                 Kind.CORRECTION,
-                f"correction of {Month(original)}, {len(of)} lines",
+                f"correction of {Month(original)}, {len(of)} line{'s' * (len(of) > 1)}",
                 sum((Fraction(row.amount_usd) for row in of), Fraction(0)),
                 hashlib.sha256(pack.listed(of).encode()).hexdigest(),
             )
@@ -194,16 +193,12 @@ def _match(store: Store, found: Facts, invoice: Invoice, now: datetime, actor: s
         invoice_sha256=invoice.file_sha256,
         lock_sha256="",
     )
-    same_lines = _without_id(bridge(store, row.close_id)) == _without_id(lines)
+    before = [replace(line, close_id=close_id) for line in bridge(store, row.close_id)]
     same_invoice = (row.invoice_id, row.invoice_file) == (step.invoice_id, step.invoice_file)
-    if row.state == State.INVOICE_MATCHED and same_lines and same_invoice:
+    if row.state == State.INVOICE_MATCHED and before == lines and same_invoice:
         return
     store.insert("bridge_lines", lines)
     write(store, [step])
-
-
-def _without_id(lines: Sequence[BridgeLine]) -> list[BridgeLine]:
-    return [replace(line, close_id=_NONE) for line in lines]
 
 
 def _lock(store: Store, found: Facts, now: datetime, actor: str) -> None:
@@ -216,7 +211,7 @@ def _lock(store: Store, found: Facts, now: datetime, actor: str) -> None:
     close_id = uuid4()
     lines = bridge_lines(close_id, month, entries)
     documents = pack.documents(store, month) | {
-        pack.BRIDGE: pack.listed(_without_id(lines)),
+        pack.BRIDGE: pack.listed(lines, without="close_id"),
         pack.ADJUSTMENTS: pack.listed(adjustments(store, month)),
         pack.INVOICE: pack.document(
             {

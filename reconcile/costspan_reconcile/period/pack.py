@@ -18,7 +18,7 @@ from importlib.resources import files
 from uuid import UUID
 
 from costspan.money import plain
-from costspan_collector.store import Store, load_sql
+from costspan_collector.store import Row, Store, load_sql
 from costspan_reconcile.period.month import Month
 
 _PACKAGE = "costspan_reconcile.period"
@@ -135,12 +135,12 @@ def document(content: object) -> str:
     return json.dumps(content, default=_written, sort_keys=True, indent=1) + "\n"
 
 
-def listed(rows: Sequence[object]) -> str:
-    """Return frozen values as JSON, one a line."""
-    return "".join(
-        json.dumps(asdict(row), default=_written) + "\n"  # pyright: ignore[reportArgumentType]
-        for row in rows
+def listed(rows: Sequence[Row], *, without: str = "") -> str:
+    """Return frozen values as JSON, one a line, `without` one of their fields."""
+    named = (
+        {name: value for name, value in asdict(row).items() if name != without} for row in rows
     )
+    return "".join(json.dumps(row, default=_written) + "\n" for row in named)
 
 
 def digest(text: str) -> str:
@@ -180,16 +180,16 @@ def _restatements(readings: str) -> str:
 
 
 def _versions(runs: str) -> str:
-    """Return with what the days were reconciled: the columns of a run that are the same for many."""
+    """Return with what the days were reconciled."""
     rows = [json.loads(line) for line in runs.splitlines()]
-    named = ("price_book", "grammar", "tolerances")
     return document(
         {
             "costspan": version("costspan"),
-            **{
-                name: sorted({json.dumps(row[name], sort_keys=True) for row in rows if name in row})
-                for name in named
-            },
+            "price_books": sorted({row["price_book"] for row in rows}),
+            "line_item_grammars": sorted({row["grammar"] for row in rows}),
+            "tolerances": [
+                json.loads(text) for text in sorted({row["tolerances"] for row in rows})
+            ],
         }
     )
 

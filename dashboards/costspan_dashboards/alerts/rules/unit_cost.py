@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
 from costspan_dashboards.alerts.cause import Explanation, Table, explain
 from costspan_dashboards.alerts.chance import surprise
 from costspan_dashboards.alerts.finding import (
@@ -27,7 +28,7 @@ from costspan_dashboards.alerts.frame import (
     tally,
 )
 from costspan_dashboards.alerts.limits import Limits
-from costspan_dashboards.alerts.rules.naming import changes, newest
+from costspan_dashboards.alerts.rules.naming import changes, named_as, newest
 from costspan_dashboards.alerts.rules.usage import (
     PICO,
     lasting,
@@ -356,10 +357,13 @@ def _price(figures: Floats, place: int, meter: str) -> Floats:
 def _within(view: View, seen: Seen, table: Table) -> Explanation:
     """Return the scope itself as the cause, with the new value inside of it that is most of it.
 
-    A user inside of it that is the cause stays alone.
+    Where it is one user among others, it is named with the user.
     """
     inside = explain(table)
-    if not seen.scope.dimension or "user" in dict(inside.where):
+    users = table.codes[CAUSES.index("user")]
+    if inside.where and "user" in dict(inside.shared) and users.max() > users.min():
+        return named_as(inside, dict((*inside.where, *inside.shared)))
+    if not seen.scope.dimension:
         return newest(view, inside)
     mostly = not inside.where or inside.contributors[0].share >= _MOSTLY
     pair = (seen.scope.dimension, seen.scope.value)

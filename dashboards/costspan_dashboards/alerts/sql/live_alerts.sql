@@ -1,13 +1,12 @@
--- A row: the latest known alert of each fingerprint, from its state or, after a crash between the
--- two writes, from its last step.
+-- A row: the latest known alert of what a rule goes on about, from its state or, after a crash
+-- between the two writes, from its last step.
 -- parameters: none
-SELECT argMax(snapshot, (evaluated_at, sequence)) AS snapshot
+SELECT argMax(known.snapshot, (known.evaluated_at, known.sequence)) AS snapshot
 FROM
 (
-    SELECT fingerprint, snapshot, evaluated_at, sequence FROM alert_states FINAL
+    SELECT rule, snapshot, evaluated_at, sequence FROM alert_states FINAL
     UNION ALL
-    SELECT JSONExtractString(snapshot, 'fingerprint') AS fingerprint, snapshot, at AS evaluated_at, sequence
-    FROM alert_events FINAL
-)
-GROUP BY fingerprint
-ORDER BY fingerprint
+    SELECT rule, snapshot, at AS evaluated_at, sequence FROM alert_events FINAL
+) AS known
+GROUP BY known.rule, JSONExtractString(known.snapshot, 'finding', 'episode') AS episode
+ORDER BY known.rule, episode

@@ -1,0 +1,229 @@
+"""`costspan alerts`."""
+
+import argparse
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from costspan.errors import Rejected
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_DURATION = re.compile(r"(\d{1,4})([mhd])")
+
+
+def add_alerts(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type of its subparsers private
+    """Add `costspan alerts`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "alerts", help="evaluate, replay, silence and acknowledge alerts"
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    check = _action(actions, "check", _check, "evaluate now, print, and keep and tell nothing")
+    check.add_argument("--rule", default="", help="only this rule")
+    backtest = _action(
+        actions, "backtest", _backtest, "say when a rule would have fired on stored calls"
+    )
+    backtest.add_argument("--rule", default="", help="only this rule")
+    backtest.add_argument("--days", type=_days, default=30, help="how many days, up to now")
+    backtest.add_argument(
+        "--every", type=_minutes, default=1, help="minutes between evaluations; serve takes 1"
+    )
+    _action(actions, "test-notify", _test_notify, "send a test message through every channel")
+    silence = _action(actions, "silence", _silence, "tell nobody of some alerts for a while")
+    silence.add_argument("matcher", nargs="*", help="name=value; * stands for any text")
+    silence.add_argument("--for", dest="duration", type=_duration, default=timedelta(hours=1))
+    silence.add_argument("--author", default="")
+    silence.add_argument("--comment", default="")
+    silence.add_argument("--end", default="", metavar="ID", help="end a silence before its time")
+    ack = _action(actions, "ack", _ack, "say that you have an alert: it is not told again")
+    ack.add_argument("alert_id")
+    ack.add_argument("--author", default="")
+    ack.add_argument("--comment", default="")
+    ack.add_argument("--close", action="store_true", help="close it while the cause goes on")
+
+
+def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - as above
+    action: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    action.add_argument("--json", action="store_true", help="print for a machine")
+    action.set_defaults(run=run)
+    return action
+
+
+def _days(text: str) -> int:
+    return _number(text, 1, 400, "days")
+
+
+def _minutes(text: str) -> int:
+    return _number(text, 1, 60, "minutes")
+
+
+def _number(text: str, least: int, most: int, what: str) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        msg = f"{text!r} is not a number of {what} from {least} to {most}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _duration(text: str) -> timedelta:
+    found = _DURATION.fullmatch(text)
+    if not found or not int(found[1]):
+        msg = f"{text!r} is not a time such as 30m, 4h or 7d"
+        raise argparse.ArgumentTypeError(msg)
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _check(args: argparse.Namespace) -> int:
+    from costspan_collector.settings import read_settings
+    from costspan_dashboards.alerts.queries import open_alerts
+    from costspan_dashboards.alerts.read import read_frame, watermark
+    from costspan_dashboards.alerts.rules import judge
+    from costspan_dashboards.alerts.settings import Alerts
+    from costspan_dashboards.alerts.silences import marks
+    from costspan_reconcile.command_store import command_store
+
+    settings, now = read_settings(Alerts), datetime.now(UTC)
+    _known(args.rule)
+    with command_store(change=False) as store:
+        marked = tuple(one.as_mark for one in marks(store))
+        frame = read_frame(store, now, watermark(now, settings.watermark), marks=marked)
+        findings = judge(frame, settings.limits, only=args.rule)
+        alerts = open_alerts(store)
+    if args.json:
+        seen = [
+            {
+                "rule": one.rule,
+                "severity": one.severity,
+                "title": one.title,
+                "since": one.since.isoformat(),
+                "cause": dict(one.cause),
+                "facts": one.facts,
+                "link": one.link,
+            }
+            for one in findings
+        ]
+        known = [
+            {
+                "alert_id": one.alert_id,
+                "fingerprint": one.fingerprint,
+                "rule": one.finding.rule,
+                "severity": one.finding.severity,
+                "state": one.shown_state,
+                "since": one.finding.since.isoformat(),
+                "title": one.finding.title,
+            }
+            for one in alerts
+        ]
+        print(json.dumps({"at": now.isoformat(), "findings": seen, "open_alerts": known}))
+        return 0
+    for one in findings:
+        print(f"{one.severity:<7}{one.rule:<15}{one.title}")
+        for fact in one.facts:
+            print(f"{'':<22}{fact}")
+    print(f"{len(findings)} found now; {len(alerts)} open alerts")
+    for alert in alerts:
+        print(f"{alert.alert_id}  {alert.shown_state:<13}{alert.finding.title}")
+    return 0
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from costspan_collector.settings import read_settings
+    from costspan_dashboards.alerts.backtest import backtest
+    from costspan_dashboards.alerts.settings import Alerts
+    from costspan_reconcile.columns import as_text
+    from costspan_reconcile.command_store import command_store
+
+    settings, until = read_settings(Alerts), datetime.now(UTC)
+    _known(args.rule)
+    with command_store(change=False) as store:
+        found = backtest(
+            store,
+            settings,
+            until - timedelta(days=args.days),
+            until,
+            only=args.rule,
+            every=timedelta(minutes=args.every),
+        )
+    if args.json:
+        print(json.dumps(asdict(found), default=as_text))
+        return 0
+    for one in found.episodes:
+        ended = f"{one.ended_at:%Y-%m-%d %H:%M}" if one.ended_at else "goes on"
+        print(f"{one.firing_since:%Y-%m-%d %H:%M} - {ended:<16} {one.severity:<7}{one.rule}")
+        print(f"    {one.title}")
+    print(
+        f"{len(found.episodes)} episodes in {args.days} days; {found.pages_a_week:.2f} pages and "
+        f"{found.tickets_a_week:.2f} tickets a week"
+    )
+    return 0
+
+
+def _test_notify(args: argparse.Namespace) -> int:
+    from costspan_collector.settings import read_settings
+    from costspan_dashboards.alerts.channels import open_channels
+    from costspan_dashboards.alerts.message import trial_message
+    from costspan_dashboards.alerts.settings import Alerts
+
+    settings = read_settings(Alerts)
+    message = trial_message(settings.dashboard_url, datetime.now(UTC))
+    outcomes = {channel.name: channel.send(message) for channel in open_channels(settings)}
+    if args.json:
+        print(json.dumps({name: one.detail or "delivered" for name, one in outcomes.items()}))
+    else:
+        for name, one in outcomes.items():
+            print(f"{name:<20}{one.detail or 'delivered'}")
+    return 0 if all(one.delivered for one in outcomes.values()) else 1
+
+
+def _silence(args: argparse.Namespace) -> int:
+    from costspan_dashboards.alerts.silences import end_silence, matchers, silence, silences
+    from costspan_reconcile.command_store import command_store
+
+    now = datetime.now(UTC)
+    if not args.end:
+        about = matchers(args.matcher)
+        with command_store(change=True) as store:
+            made = silence(store, about, args.author, args.comment, now + args.duration, now)
+    else:
+        with command_store(change=True) as store:
+            known = {one.silence_id: one for one in silences(store, now)}
+            if args.end not in known:
+                msg = f"no silence {args.end} goes on; known are {', '.join(known) or 'none'}"
+                raise Rejected(msg)
+            made = known[args.end]
+            end_silence(store, made, now)
+    said = {"silence_id": made.silence_id, "ends_at": (now if args.end else made.ends_at)}
+    if args.json:
+        print(json.dumps(said, default=datetime.isoformat))
+    else:
+        print(f"silence {made.silence_id} until {said['ends_at']:%Y-%m-%d %H:%M} UTC")
+    return 0
+
+
+def _ack(args: argparse.Namespace) -> int:
+    from costspan_dashboards.alerts.queries import live_alerts
+    from costspan_dashboards.alerts.silences import record
+    from costspan_dashboards.alerts.state import Action
+    from costspan_reconcile.command_store import command_store
+
+    with command_store(change=True) as store:
+        known = {one.alert_id: one for one in live_alerts(store)}
+        if args.alert_id not in known:
+            msg = f"no alert {args.alert_id} goes on; known are {', '.join(known) or 'none'}"
+            raise Rejected(msg)
+        kind = "close" if args.close else "acknowledge"
+        record(store, Action(args.alert_id, kind, args.author, args.comment, datetime.now(UTC)))
+    if args.json:
+        print(json.dumps({"alert_id": args.alert_id, "kind": kind}))
+    else:
+        print(f"{args.alert_id}: {kind}; the next evaluation takes it up")
+    return 0
+
+
+def _known(rule: str) -> None:
+    from costspan_dashboards.alerts.rules import RULES
+
+    if rule and rule not in RULES:
+        msg = f"{rule!r} is no rule; rules are {', '.join(RULES)}"
+        raise Rejected(msg)
