@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,13 +32,17 @@ from costspan_collector.record import Call, HttpAttempt
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, connect, migrate
 
+MEMORY = Path("/dev/shm")  # noqa: S108
+"""Where no test waits for a disk. What a crash leaves of a disk is tested on one, in `faults`."""
+
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def engine() -> Iterator[Store]:
     """The embedded engine: one directory a process, so one for the whole session."""
-    store = connect(f"chdb://{tmp_path_factory.mktemp('engine')}")
-    yield store
-    store.close()
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        store = connect(f"chdb://{folder}")
+        yield store
+        store.close()
 
 
 @dataclass(frozen=True, slots=True)

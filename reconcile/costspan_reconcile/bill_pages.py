@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from costspan_reconcile.amounts import step
+from costspan_reconcile.amounts import dollars, step
 from costspan_reconcile.usage_pages import UsageRow
 from costspan_reconcile.wire_json import Incomplete, decode, fail, number, record, records, text
 
@@ -146,8 +146,8 @@ def _cost_day(rows: tuple[CostRow, ...], whole: Sequence[CostRow], *, closed: bo
     # The open day grows between two requests.
     if closed and abs(control - billed) > CONTROL_TOLERANCE_USD:
         reason = (
-            f"the rows add up to {float(billed)!r} USD, "
-            f"the day asked for as a whole to {float(control)!r}"
+            f"the rows add up to {dollars(billed)}, "
+            f"the day asked for as a whole to {dollars(control)}"
         )
         return CostDay(rows, control, f"{Incomplete.gate}: {reason}")
     return CostDay(rows, control)

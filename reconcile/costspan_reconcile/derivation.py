@@ -104,8 +104,9 @@ def _line(each: Derived) -> list[str]:
 def _formula(line: LineRow) -> list[str]:
     """Return the identity with its numbers; a part that is inside another is not named."""
     seen = "Qb" if line.usage_quantity is None else "U"
+    held = "Qe with a price" if line.unpriced_calls else "Qe"
     parts = (
-        ("coverage", f"({seen} - Qe) Pe", line.coverage_usd),
+        ("coverage", f"({seen} - {held}) Pe", line.coverage_usd),
         ("metering", "(Qb - U) Pe", line.metering_usd),
         ("rate", "B - Pe Qb", line.rate_usd),
         ("unsplit", "B - E" if line.coverage_usd is None else "B - Pe U", line.unsplit_usd),

@@ -15,6 +15,7 @@ from typing import TypeVar
 from costspan.quantities import part_of
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile import ledger
+from costspan_reconcile.amounts import step
 from costspan_reconcile.explain import (
     ALL_KEYS,
     WINDOW,
@@ -24,7 +25,13 @@ from costspan_reconcile.explain import (
     day_state,
 )
 from costspan_reconcile.ledger import BilledLine, ProviderUsage, Reading
-from costspan_reconcile.line_items import Form, LineItem, read_line_item, usage_item
+from costspan_reconcile.line_items import (
+    Form,
+    LineItem,
+    plain_units,
+    read_line_item,
+    usage_item,
+)
 from costspan_reconcile.match import Billed, Counted, Estimated
 from costspan_reconcile.openai_costs import COSTS, ApiKey
 from costspan_reconcile.price_truth import CHANGE_WITHIN, DISCOUNT_WITHIN, Paid, paid_prices
@@ -152,7 +159,9 @@ class Facts:
             since = end
 
     def _some_days(self, since: date, until: date, now: datetime) -> Iterator[DayFacts]:
-        bill = _by_day(ledger.billed_lines(self.store, since, until))
+        # The zero of a line that vanished would be taken for a price, and match what is gone.
+        billed_lines = ledger.billed_lines(self.store, since, until)
+        bill = _by_day(line for line in billed_lines if not line.vanished)
         counts = _by_day(ledger.provider_usage(self.store, since, until))
         kinds = _by_day(
             self.store.select(load_sql(_PACKAGE, "estimates"), KindOfCall, since=since, until=until)
@@ -172,9 +181,9 @@ class Facts:
         costs = self.readings.get((COSTS, day), [])
         good = [reading for reading in costs if reading.status == "ok"]
         usage = [
-            readings[-1]
+            count
             for (source, of), readings in sorted(self.readings.items())
-            if of == day and source != COSTS and readings[-1].status == "ok"
+            if of == day and source != COSTS and (count := _count_beside(good, readings))
         ]
         sources = {reading.source for reading in usage}
         state, settled = day_state(
@@ -284,9 +293,7 @@ def name_key(project: str, hint: str, keys: Sequence[ApiKey]) -> tuple[str, str]
 def billed(line: BilledLine) -> Billed:
     """Return a line of the bill, read."""
     item = read_line_item(line.line_item, line.quantity_unit)
-    quantity = None if line.quantity is None else Fraction(line.quantity)
-    factor = _UNITS.get(line.quantity_unit)
-    strange = item.form is Form.TOKENS and quantity is not None and factor is None
+    quantity, unit = plain_units(item, line.quantity, line.quantity_unit)
     terms = line.amount.split(" + ") if "-" in line.amount and " + " in line.amount else ()
     negative = [Fraction(term) for term in terms if term.startswith("-")]
     return Billed(
@@ -295,21 +302,11 @@ def billed(line: BilledLine) -> Billed:
         line.line_item,
         item,
         Fraction(line.amount_usd),
-        None if quantity is None or strange else quantity * (factor or 1),
-        line.quantity_unit,
-        sum(negative, Fraction(0)),
-        strange,
+        quantity,
+        unit,
+        step(sum(negative, Fraction(0))),
+        strange_unit=line.quantity is not None and quantity is None,
     )
-
-
-_UNITS = {
-    "": 1,
-    "tokens": 1,
-    "1000_tokens": 1000,
-    "duration_minutes": 60,
-    "duration_hours": 3600,
-}
-"""Tokens or seconds in a unit; of the others a token line cannot be set beside a count."""
 
 
 def estimated(kinds: Iterable[KindOfCall], keys: Keys) -> Iterator[Estimated]:
@@ -456,6 +453,19 @@ def _standing(costs: Sequence[Reading], good: Sequence[Reading]) -> tuple[bool, 
         else "; there is no earlier bill"
     )
     return last.status == "blocked" or not good, last.reason + earlier
+
+
+def _count_beside(bill: Sequence[Reading], counts: Sequence[Reading]) -> Reading | None:
+    """Return the newest good count, None where the bill changed after it: that may hold more."""
+    newest = next((count for count in reversed(counts) if count.status == "ok"), None)
+    if newest is None or not bill:
+        return newest
+    stands_since = next(
+        reading.fetched_at
+        for reading in bill
+        if reading.revision_fetch_id == bill[-1].revision_fetch_id
+    )
+    return newest if newest.fetched_at >= stands_since else None
 
 
 def _by_day(rows: Iterable[_Dated]) -> dict[date, list[_Dated]]:

@@ -11,7 +11,9 @@ Source: line items that the live service sent, collected 2026-11; they are in te
 
 import re
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from functools import lru_cache
 
 GRAMMAR = "2"
@@ -169,6 +171,25 @@ def usage_item(
         context=context,
         fine_tuned=fine_tuned,
     )
+
+
+def plain_units(item: LineItem, quantity: Decimal | None, unit: str) -> tuple[Fraction | None, str]:
+    """Return a billed quantity in tokens or seconds, and its unit.
+
+    None where a token line is billed in a unit that is no number of tokens.
+    """
+    plain, factor = _UNITS.get(unit, (unit, 1))
+    strange = item.form is Form.TOKENS and plain not in {"", "tokens"}
+    if quantity is None or strange:
+        return None, unit
+    return Fraction(quantity) * factor, plain
+
+
+_UNITS = {
+    "1000_tokens": ("tokens", 1000),
+    "duration_minutes": ("duration_seconds", 60),
+    "duration_hours": ("duration_seconds", 3600),
+}
 
 
 def billed_name(item: LineItem) -> str:

@@ -15,7 +15,7 @@ from costspan.pricing import Book
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile.book_prices import TIERS, Prices
 from costspan_reconcile.free_tokens import free_by_pool, is_whole_pool, pool_of
-from costspan_reconcile.line_items import Form, LineItem, read_line_item
+from costspan_reconcile.line_items import Form, LineItem, plain_units, read_line_item
 
 SAME_PRICE = Fraction(1, 10**6)
 SAME_DISCOUNT = Fraction(1, 1000)
@@ -127,10 +127,10 @@ def unit_prices(paid: Iterable[Paid], prices: Prices) -> tuple[UnitPrice, ...]:
     found: list[UnitPrice] = []
     for row in paid:
         item = read_line_item(row.line_item, row.quantity_unit)
-        if item.form is Form.UNCLASSIFIED:
+        amount = Fraction(row.amount_usd)
+        units, _ = plain_units(item, row.quantity, row.quantity_unit)
+        if item.form is Form.UNCLASSIFIED or units is None:
             continue
-        amount, quantity = Fraction(row.amount_usd), Fraction(row.quantity)
-        units = quantity * _UNITS.get(row.quantity_unit, 1)
         book_usd = prices.of(item, row.day)
         paid_usd = amount / units
         if book_usd and abs(paid_usd - book_usd) <= book_usd * SAME_PRICE:
@@ -150,14 +150,6 @@ def unit_prices(paid: Iterable[Paid], prices: Prices) -> tuple[UnitPrice, ...]:
             )
         )
     return tuple(found)
-
-
-_UNITS = {
-    "1000_tokens": 1000,
-    "duration_minutes": 60,
-    "duration_hours": 3600,
-}
-"""Tokens or seconds in a unit."""
 
 
 def _other_name(paid_usd: Fraction, item: LineItem, day: date, prices: Prices) -> str:

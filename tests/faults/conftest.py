@@ -1,13 +1,29 @@
-"""Processes that are killed."""
+"""Processes that are killed, and what comes about in its own time."""
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Look again, a little later, until it is so."""
+
+    def look(true: Callable[[], bool]) -> None:
+        pause = threading.Event()
+        for _ in range(3000):
+            if true():
+                return
+            pause.wait(0.01)
+        pytest.fail("it did not come about")
+
+    return look
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +17,7 @@ from costspan.errors import Rejected
 from costspan_collector.store import Store
 from costspan_dashboards.alerts.alertmanager import push
 from costspan_dashboards.alerts.cause import Contributor
-from costspan_dashboards.alerts.channels import open_channels
+from costspan_dashboards.alerts.channels import Channel, open_channels
 from costspan_dashboards.alerts.evaluate import Key, add_jobs, evaluate_now, keep, step
 from costspan_dashboards.alerts.finding import Finding
 from costspan_dashboards.alerts.message import Message
@@ -138,7 +138,7 @@ class Outbox:
             }
         )
         # Apprise and the log are tried elsewhere.
-        self.channels = open_channels(self.settings)[2:]
+        self.channels: Sequence[Channel] = open_channels(self.settings)[2:]
         self.alerts: dict[Key, Alert] = {}
 
     def see(self, seconds: float, *findings: Finding) -> None:

@@ -242,8 +242,8 @@ def test_rows_that_miss_the_days_total_are_not_kept(
 
     (reason,) = summary.fetched.kept.blocked
     assert reason == (
-        f"{DAY}: BLOCKED_INCOMPLETE: the rows add up to 12.5 USD, "
-        "the day asked for as a whole to 14.75"
+        f"{DAY}: BLOCKED_INCOMPLETE: the rows add up to $12.5, "
+        "the day asked for as a whole to $14.75"
     )
     assert ledger.billed_lines(store, DAY, NOW.date()) == []
 

@@ -63,7 +63,9 @@ class Server:
             return PlainTextResponse("the server is being restarted", 503)
         if self.answers == "busy":
             code = {"X-ClickHouse-Exception-Code": "202"}
-            return PlainTextResponse("Code: 202. DB::Exception: Too many queries.", 500, headers=code)
+            return PlainTextResponse(
+                "Code: 202. DB::Exception: Too many queries.", 500, headers=code
+            )
         wanted = request.headers.get("x-clickhouse-format", "TabSeparated")
         try:
             content = await to_thread.run_sync(self.run, asked, body, wanted)
@@ -197,15 +199,6 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         process.communicate()
 
 
-def until(true: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if true():
-            return
-        pause.wait(0.05)
-    pytest.fail("it did not come about")
-
-
 def test_a_server_that_is_too_busy_to_tell_its_columns_costs_no_call(
     server: Server, collector: Any, wire: Any
 ) -> None:
@@ -220,7 +213,7 @@ def test_a_server_that_is_too_busy_to_tell_its_columns_costs_no_call(
 
 
 def test_a_collector_that_starts_before_its_server_takes_spans_and_stores_them_later(
-    empty: Store, started: Callable[..., Any], tmp_path: Path, wire: Any
+    empty: Store, started: Callable[..., Any], tmp_path: Path, wire: Any, until: Any
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -256,6 +249,7 @@ def test_a_server_of_a_cluster_is_asked_for_tables_on_all_of_them(
     assert "CREATE TABLE IF NOT EXISTS schema_migrations ON CLUSTER 'main'" in statement
     assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}'" in statement
     assert (settings["insert_quorum"], settings["select_sequential_consistency"]) == ("auto", "1")
+    assert settings["insert_quorum_parallel"] == "0"
     cluster.close()
 
 

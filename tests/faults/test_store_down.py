@@ -42,6 +42,11 @@ def inserting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fault], None]:
     return put
 
 
+def no_answer(_table: str, _data: bytes) -> None:
+    msg = "no answer"
+    raise Unavailable(msg)
+
+
 class Gate:
     """Holds writes to disk until it is opened."""
 
@@ -91,7 +96,12 @@ def asked_to_come_again(response: Any) -> bool:
 
 @pytest.mark.parametrize("error", [Unavailable("no answer"), OSError(28, "no space")])
 def test_while_the_store_is_down_spans_are_kept_and_stored_once_when_it_is_back(
-    collector: Any, wire: Any, monkeypatch: pytest.MonkeyPatch, inserting: Any, error: Exception
+    collector: Any,
+    wire: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    inserting: Any,
+    error: Exception,
+    until: Any,
 ) -> None:
     down = threading.Event()
 
@@ -195,7 +205,12 @@ def test_what_the_store_refuses_for_good_is_put_aside_and_can_be_tried_again(
 
 
 def test_one_request_that_cannot_be_written_does_not_cost_its_neighbours(
-    collector: Any, wire: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
+    collector: Any,
+    wire: Any,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    pool: ThreadPoolExecutor,
+    until: Any,
 ) -> None:
     real = Store.encode
 
@@ -221,7 +236,7 @@ def test_one_request_that_cannot_be_written_does_not_cost_its_neighbours(
 
 
 def test_a_full_queue_asks_senders_to_wait_and_loses_nothing(
-    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor
+    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor, until: Any
 ) -> None:
     chat = {"gen_ai.operation.name": "chat"}
     many = wire.request(*(wire.plain_span(number, chat) for number in range(900)))
@@ -244,7 +259,7 @@ class TestLargeSpans:
         return settings.model_copy(update={"queue_bytes": 200_000})
 
     def test_a_few_large_spans_fill_the_queue_as_many_small_ones_do(
-        self, collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor
+        self, collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor, until: Any
     ) -> None:
         large = {"x.note": "x" * 90_000}
         requests = [wire.request(wire.span(number, **large)) for number in range(3)]
@@ -270,11 +285,7 @@ class TestFullSpool:
     def test_a_full_spool_asks_senders_to_come_again_and_takes_spans_when_it_has_room(
         self, collector: Any, wire: Any, monkeypatch: pytest.MonkeyPatch, inserting: Any
     ) -> None:
-        def fault(_table: str, _blocks: bytes) -> None:
-            msg = "no answer"
-            raise Unavailable(msg)
-
-        inserting(fault)
+        inserting(no_answer)
         statuses = [collector.post(wire.request(wire.span(n))).status_code for n in range(40)]
         refused = collector.post(wire.request(wire.span(99)))
         assert asked_to_come_again(refused)
@@ -351,7 +362,7 @@ def test_a_sender_that_leaves_does_not_disturb_the_others(
 
 
 def test_stopping_keeps_what_was_taken_and_takes_no_more(
-    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor
+    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor, until: Any
 ) -> None:
     taken = pool.submit(collector.post, wire.request(wire.span(1)))
     assert gate.reached.wait(20)
@@ -366,7 +377,7 @@ def test_stopping_keeps_what_was_taken_and_takes_no_more(
 
 
 def test_stopping_does_not_wait_for_ever(
-    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor
+    collector: Any, wire: Any, gate: Gate, pool: ThreadPoolExecutor, until: Any
 ) -> None:
     taken = pool.submit(collector.post, wire.request(wire.span(1)))
     assert gate.reached.wait(20)
@@ -381,11 +392,7 @@ def test_stopping_does_not_wait_for_ever(
 def test_what_is_not_stored_when_the_collector_stops_is_stored_by_the_next(
     collector: Any, wire: Any, settings: Receiver, monkeypatch: pytest.MonkeyPatch, inserting: Any
 ) -> None:
-    def fault(_table: str, _blocks: bytes) -> None:
-        msg = "no answer"
-        raise Unavailable(msg)
-
-    inserting(fault)
+    inserting(no_answer)
     for number in range(3):
         assert collector.post(wire.request(wire.span(number))).status_code == 200
     collector.pipeline.close()
@@ -407,13 +414,3 @@ def test_health_tells_of_a_store_that_does_not_answer(
     told = health(collector).json()
     assert (told["status"], told["reason"], told["queue_spans"]) == ("behind", "no answer", 0)
     monkeypatch.undo()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Look again, a little later, until it is so."""
-    pause = threading.Event()
-    for _ in range(2000):
-        if true():
-            return
-        pause.wait(0.005)
-    pytest.fail("it did not come about")

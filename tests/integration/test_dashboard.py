@@ -21,7 +21,7 @@ from costspan_collector.store import Store
 from costspan_dashboards.breakdown import OTHER, PART, breakdown
 from costspan_dashboards.filters import NONE, Filters, TimeRange
 from costspan_dashboards.queries import DIMENSIONS, calls, extent, overview, spend_by_part
-from costspan_reconcile.reconcile import ReconRun
+from costspan_reconcile.results import ReconRun
 
 Open = Callable[..., AppTest]
 

@@ -207,25 +207,25 @@ def test_a_body_that_is_too_large_is_refused(collector: Any, settings: Any) -> N
     assert "send fewer spans at once" in said(response)
 
 
-MANY = TracesData(
-    resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[Span()] * 60_000)])]
-)
+def small(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+MANY = TracesData(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[Span()] * 60_000)])])
 
 
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
         (MANY.SerializeToString(), PROTOBUF),
-        (json_format.MessageToJson(MANY).encode(), JSON),
+        (small(json_format.MessageToDict(MANY)), JSON),
         # Protobuf's own JSON has these names too.
-        (json_format.MessageToJson(MANY, preserving_proto_field_name=True).encode(), JSON),
+        (small(json_format.MessageToDict(MANY, preserving_proto_field_name=True)), JSON),
     ],
     ids=["protobuf", "json", "json by the names of protobuf"],
 )
-def test_a_small_body_of_very_many_spans_is_refused(
-    collector: Any, body: bytes, kind: str
-) -> None:
-    response = collector.post(gzip.compress(body), kind, content_encoding="gzip")
+def test_a_small_body_of_very_many_spans_is_refused(collector: Any, body: bytes, kind: str) -> None:
+    response = collector.post(body, kind)
     assert response.status_code == 413
     assert "60000 spans in one request" in said(response)
 

@@ -29,6 +29,8 @@ TODAY = date(2026, 11, 20)
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = date(2026, 11, 18)
 MILLION = 1_000_000
+MINI = "gpt-4o-mini-2024-07-18"
+MINI_INPUT = f"{MINI}, input"
 EXACT = Context(prec=100)
 
 AddCall = Callable[..., None]
@@ -318,6 +320,54 @@ def test_where_the_bill_has_no_keys_the_project_is_compared_and_it_is_said(
     assert classes(store) == {}
     row = lines(store)["", "gpt-4o-mini-2024-07-18, input"]
     assert (row.match_level, row.usage_quantity) == ("M3", 2 * MILLION)
+
+
+def test_a_bill_that_stops_naming_keys_meets_the_same_spans(
+    store: Store, provider: Any, settings: Reconcile, add_call: AddCall
+) -> None:
+    provider.keys = {"proj_a": [("key_1", "checkout", "aaaa")]}
+    provider.charge(DAY, MINI_INPUT, "0.15", api_key_id="key_1", quantity=MILLION)
+    provider.count(DAY, MINI, api_key_id="key_1", input_tokens=MILLION)
+    add_call(parts={"input": "0.15"}, input_tokens=MILLION)
+    reconcile_now(store, settings, NOW)
+    provider.splits_by_key = False
+    del provider.bill[DAY][0]["api_key_id"]
+
+    reconcile_now(store, settings, NOW + timedelta(hours=1))
+
+    assert classes(store) == {}
+    assert {key: row.match_level for key, row in lines(store).items()} == {("", MINI_INPUT): "M3"}
+
+
+def test_a_unit_that_is_named_later_takes_no_quantity_away(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    provider.charge(DAY, MINI_INPUT, "0.15", api_key_id="key_1", quantity=1000)
+    reconcile_now(store, settings, NOW)
+    provider.bill[DAY][0]["quantity_unit"] = "1000_tokens"
+
+    reconcile_now(store, settings, NOW + timedelta(hours=1))
+
+    (row,) = lines(store).values()
+    assert (row.billed_quantity, row.quantity_unit) == (MILLION, "tokens")
+
+
+def test_a_count_that_cannot_be_read_again_still_stands_while_the_bill_does(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    provider.charge(DAY, MINI_INPUT, "0.15", api_key_id="key_1", quantity=MILLION)
+    provider.count(DAY, MINI, api_key_id="key_1", input_tokens=2 * MILLION)
+    reconcile_now(store, settings, NOW)
+    provider.fail(403, only="/usage/completions")
+
+    reconcile_now(store, settings, NOW + timedelta(hours=1))
+    (row,) = lines(store).values()
+    assert row.usage_quantity == 2 * MILLION
+
+    provider.bill[DAY][0]["amount"] = "0.30"  # what is billed now, it may not have counted
+    reconcile_now(store, settings, NOW + timedelta(hours=2))
+    (row,) = lines(store).values()
+    assert row.usage_quantity is None
 
 
 def test_a_hint_that_two_keys_share_stays_unknown_and_accuses_no_key(

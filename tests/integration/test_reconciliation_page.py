@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,20 @@ def test_an_empty_page_says_what_to_set(page: Callable[[], AppTest]) -> None:
     assert "Nothing is reconciled yet" in shown
     assert "export OPENAI_ADMIN_KEY=sk-admin-" in shown
     assert "read\\-only permission" in shown
+
+
+def test_a_key_in_a_file_is_a_key(
+    page: Callable[[], AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-admin-secret\n")
+    monkeypatch.setenv("COSTSPAN_RECONCILE_ADMIN_KEY_FILE", str(file))
+    shown = texts(page())
+    assert "A key is set" in shown
+    assert "the bill was never asked for" in shown
+    assert "secret" not in shown
+    file.unlink()
+    assert r"KEY\_FILE\: cannot read it" in texts(page())
 
 
 def test_the_page_shows_the_gap_by_class_day_project_and_line_item(

@@ -376,7 +376,7 @@ class Cut(Store):
     """A store that stops answering after some days are written."""
 
     def __init__(self, store: Store, days: int) -> None:
-        super().__init__(store._client, store.url)
+        super().__init__(lambda: store._client, store.url)
         self.days = days
 
     def command(self, sql: str, **parameters: object) -> None:

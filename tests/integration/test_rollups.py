@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from costspan_collector.record import Call
-from costspan_collector.store import Store
+from costspan_collector.store import Store, rollups
 from costspan_collector.store.rollups import known_hours, rebuild, refresh, verify
 
 DAY = datetime(2026, 11, 19, tzinfo=UTC)
@@ -209,6 +209,34 @@ def test_a_recompute_that_was_cut_off_is_done_again(
         refresh(store, overlap=AT_ONCE)
     assert dirty(store) == 47
     agrees(store)
+
+
+def test_what_a_refresh_mends_while_it_is_proven_is_no_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.insert("calls", CALLS)
+    refresh(store, overlap=AT_ONCE)
+    store.insert("calls", [call(500, started_at=DAY + timedelta(hours=10))])
+    run, compare = store.command, rollups._differences
+
+    def seen_halfway(sql: str, **parameters: object) -> None:
+        if "INSERT INTO latency_daily" in sql:  # whose rows are told by their day, not by the hour
+            assert verify(store).differences == ()
+        run(sql, **parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "command", seen_halfway)
+        refresh(store, overlap=AT_ONCE)
+    store.insert("calls", [call(501, started_at=DAY + timedelta(hours=10))])
+
+    def then_mended(store: Store, hours: list[datetime]) -> list[rollups.Difference]:
+        found = compare(store, hours)
+        refresh(store, overlap=AT_ONCE)
+        return found
+
+    monkeypatch.setattr(rollups, "_differences", then_mended)
+    proof = verify(store)
+    assert (proof.waiting_hours, proof.differences) == (0, ())
 
 
 def test_an_insert_that_was_cut_off_before_its_mark_is_completed_by_its_token(store: Store) -> None:

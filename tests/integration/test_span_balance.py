@@ -9,10 +9,12 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 import costspan
+from costspan_collector.normalise import normalise
 from costspan_collector.record import SenderCount
 from costspan_collector.store import Store
 
@@ -59,6 +61,17 @@ def test_an_hour_has_what_happened_since_the_hours_before(store: Store) -> None:
         Sent(0, 0, 0, 0, 0),
         Sent(8, 0, 0, 8, 0),
     ]
+
+
+def test_only_who_sends_spans_tells_of_them(wire: Any) -> None:
+    request = wire.request(wire.span(1))
+    (resource,) = request.resource_spans
+    pair = KeyValue(key="costspan.sender.id", value=AnyValue(string_value="a"))
+    resource.scope_spans[0].scope.attributes.append(pair)
+    for _ in range(1000):
+        resource.scope_spans.add().scope.attributes.append(pair)
+    (sender,) = normalise(request, received_at=wire.now, ingest_id=1).senders
+    assert (sender.service_name, sender.sender) == ("shop", "a")
 
 
 class Gate(SpanExporter):

@@ -394,6 +394,39 @@ def test_a_day_takes_review_only_beyond_a_dollar_and_a_percent() -> None:
     assert day_verdict(DayState.FINAL, large, wide) is Verdict.EXPLAINED
 
 
+def test_a_little_that_nobody_can_explain_on_each_of_many_lines_is_to_be_reviewed() -> None:
+    little = compared("0.159", 1_000_000, 1_000_000, 1_000_000)
+    assert little.verdict is Verdict.MATCHED
+    assert day_verdict(DayState.FINAL, [little] * 100, Tolerances()) is Verdict.MATCHED
+    assert day_verdict(DayState.FINAL, [little] * 120, Tolerances()) is Verdict.REVIEW
+
+
+def test_a_zero_without_a_quantity_is_free_only_where_a_pool_is_known() -> None:
+    assert by_class(compared("0", None, 1_000_000, 1_000_000)) == {
+        Class.FREE_TOKENS: Fraction("-0.15")
+    }
+    unknown = compared("0", None, 1_000_000, 1_000_000, text="gpt-9, input")
+    assert by_class(unknown) == {Class.UNEXPLAINED: Fraction("-0.15")}
+    assert unknown.verdict is Verdict.REVIEW
+
+
+def test_every_class_of_a_price_is_kept_to_its_last_digit() -> None:
+    # A mix of tiers in sevenths of a price, and a discount on top.
+    discount = Discount(Fraction("0.88"), ("a", "b", "c"), DAY, DAY)
+    found = compared(
+        "0.1697142857",
+        1_000_000,
+        None,
+        1_000_000,
+        tiers={"priority": 3_000_000, "standard": 4_000_000},
+        around=around(discounts=(discount,)),
+    )
+    assert {Class.MIX, Class.CONTRACT_DISCOUNT} <= by_class(found).keys()
+    kept_parts = [Fraction(kept(part.usd)) for part in found.components]
+    assert kept_parts == [part.usd for part in found.components]
+    assert sum(kept_parts, Fraction(0)) == found.billed - found.line.estimated
+
+
 def test_use_without_any_bill_is_awaited() -> None:
     tolerances = Tolerances()
     assert day_verdict(DayState.PROVISIONAL, [], tolerances, awaited=True) is Verdict.AWAITING
@@ -465,6 +498,8 @@ HOUR = timedelta(hours=1)
         (END + 99 * HOUR, [], "PROVISIONAL"),
         (END + 99 * HOUR, [(END + 50 * HOUR, "a"), (END + 75 * HOUR, "a"), (END + 99 * HOUR, "b")], "RESTATED"),
         (END + 124 * HOUR, [(END + 50 * HOUR, "a"), (END + 75 * HOUR, "a"), (END + 99 * HOUR, "b"), (END + 123 * HOUR, "b")], "FINAL"),
+        # Nobody looked after the 72 hours.
+        (END + 99 * HOUR, [(END, "a"), (END + 48 * HOUR, "a")], "PROVISIONAL"),
         # It changed before it was 72 hours old, so it was never final.
         (END + 73 * HOUR, [(END + 10 * HOUR, "a"), (END + 40 * HOUR, "a"), (END + 60 * HOUR, "b")], "PROVISIONAL"),
     ],

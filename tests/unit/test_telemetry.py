@@ -1,6 +1,6 @@
 import pytest
 
-from costspan_collector.telemetry import Counters
+from costspan_collector.telemetry import Counters, Figure, render
 
 
 def test_counters_are_rendered_as_prometheus_reads_them() -> None:
@@ -8,7 +8,8 @@ def test_counters_are_rendered_as_prometheus_reads_them() -> None:
     counters.add("costspan_texts_truncated_total", 2, attribute='a"b\\c\nd')
     counters.add("costspan_insert_seconds_sum", 0.25, table="calls")
     counters.add("costspan_spans_refused_total", 0, reason="bad_id")
-    lines = counters.render(costspan_queue_spans=3).splitlines()
+    waiting = Figure("costspan_queue_spans", 3, {})
+    lines = render([*counters.figures(), waiting]).splitlines()
     assert 'costspan_texts_truncated_total{attribute="a\\"b\\\\c\\nd"} 2' in lines
     assert 'costspan_insert_seconds_sum{table="calls"} 0.25' in lines
     assert "costspan_queue_spans 3" in lines

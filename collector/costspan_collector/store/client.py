@@ -296,6 +296,7 @@ def _found(url: str, *, read_only: bool = False) -> tuple[Callable[[], Client], 
 
 _ON_ALL_REPLICAS = {
     "insert_quorum": "auto",
+    "insert_quorum_parallel": 0,  # or the next does nothing
     "select_sequential_consistency": 1,
     "alter_sync": 2,
     "mutations_sync": 2,

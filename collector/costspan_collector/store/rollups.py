@@ -37,6 +37,12 @@ class Difference:
         """Return the hour it lies in."""
         return self.at.replace(minute=0)
 
+    def waits_for(self, hours: frozenset[datetime]) -> bool:
+        """Return whether it may go once `hours` are recomputed."""
+        if self.rollup == "latency_daily":
+            return any(hour.date() == self.at.date() for hour in hours)
+        return self.hour in hours
+
     def __str__(self) -> str:
         kind = ", ".join(value or "(none)" for value in self.kind)
         return (
@@ -133,12 +139,17 @@ def verify(store: Store) -> Proof:
         Unavailable: the store did not answer.
     """
     hours = known_hours(store)
-    found = [row for some in _by_day(hours) for row in _differences(store, some)]
-    dirty = frozenset(_hours(store, "dirty_hours"))  # read last: what came meanwhile is no fault
+    found: list[Difference] = []
+    dirty = frozenset(_hours(store, "dirty_hours"))
+    for some in _by_day(hours):
+        rows = _differences(store, some)
+        # What came meanwhile is no fault, nor is what a refresh was about to mend.
+        before, dirty = dirty, frozenset(_hours(store, "dirty_hours"))
+        found += (row for row in rows if not row.waits_for(before | dirty))
     return Proof(
         checked_hours=len(set(hours) - dirty),
         waiting_hours=len(dirty),
-        differences=tuple(row for row in found if row.hour not in dirty),
+        differences=tuple(found),
     )
 
 

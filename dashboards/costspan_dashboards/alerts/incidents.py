@@ -156,10 +156,11 @@ class _Round(Generic[Key]):
             else:  # its rule was changed, and a new episode took its place
                 tells = name in asked and alert.told_at is not None and not alert.hushed
             self._steps[place] = replace(one, alert=alert, tells=tells)
-        for name in self._told.keys() - last.keys():
-            alert = self.alerts[keys[name]]
-            self.alerts[keys[name]], made = step(alert, alert.state, self._told[name], tells=True)
-            self._steps += made
+        for name, reason in self._told.items():
+            if name not in last:
+                alert = self.alerts[keys[name]]
+                self.alerts[keys[name]], made = step(alert, alert.state, reason, tells=True)
+                self._steps += made
         return self._steps
 
 
@@ -188,8 +189,7 @@ def _belong(one: Alert, other: Alert) -> bool:
 
 def _is_more(alert: Alert, fellows: Sequence[Alert], reason: str) -> bool:
     """Say whether the incident was not told as that."""
-    told = max((one.told_severity for one in fellows), key=SEVERITIES.index)
-    if worse(alert.finding.severity, told) or reason == _AGAIN:
+    if reason == _AGAIN or all(worse(alert.finding.severity, one.told_severity) for one in fellows):
         return True
     causes = [cause for one in fellows for cause in one.told_causes if cause]
     mine = alert.finding.cause

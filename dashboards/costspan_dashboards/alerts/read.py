@@ -69,7 +69,7 @@ def read_frame(
     """
     names = Names()
     end = minute_of(until)
-    present = _cells(
+    present = read_cells(
         store,
         names,
         "present_cells",
@@ -98,7 +98,7 @@ def _history(
     low, high = BAND_MINUTES
     ends = [until - day * DAY_MINUTES for day in range(HISTORY_DAYS, 0, -1)]
     today, hour = until - until % DAY_MINUTES, until - until % 60
-    band = _cells(
+    band = read_cells(
         store,
         names,
         "band_cells",
@@ -107,7 +107,7 @@ def _history(
     )
 
     def past(since: int, until: int, minutes: int) -> Cells:
-        return _cells(
+        return read_cells(
             store,
             names,
             "past_cells",
@@ -129,12 +129,17 @@ def _history(
                 fives,
             ]
         ),
-        read_users=lambda users: _users(store, names, until, ends, users),
+        read_users=lambda users: read_users(store, names, until, ends, users),
         marks=marks,
     )
 
 
-def _users(store: Store, names: Names, until: int, ends: list[int], users: Codes) -> Users:
+def read_users(store: Store, names: Names, until: int, ends: list[int], users: Codes) -> Users:
+    """Return the past of some users, for the slot that ends at `until`.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
     if not len(users):
         return Users(Cells.none(names), frozenset())
     first, last = hours_of(until)
@@ -147,7 +152,7 @@ def _users(store: Store, names: Names, until: int, ends: list[int], users: Codes
         users=named,
     )
     return Users(
-        _cells(
+        read_cells(
             store,
             names,
             "user_cells",
@@ -159,7 +164,12 @@ def _users(store: Store, names: Names, until: int, ends: list[int], users: Codes
     )
 
 
-def _cells(store: Store, names: Names, query: str, **parameters: object) -> Cells:
+def read_cells(store: Store, names: Names, query: str, **parameters: object) -> Cells:
+    """Return the cells that one of our queries gives.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
     columns = store.select_columns(load_sql(_PACKAGE, query), **parameters)
     if not columns:
         return Cells.none(names)

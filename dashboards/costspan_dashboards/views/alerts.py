@@ -1,11 +1,13 @@
-"""Alerts: what is wrong now and why, what happened lately, and who was told."""
+"""Alerts: what is wrong now and why, what people said of it, what happened, and who was told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from costspan_collector.store import Store
+from costspan.errors import Rejected
+from costspan_collector.settings import ClickHouse
+from costspan_collector.store import Store, connect
 from costspan_dashboards.alerts.queries import (
     Delivery,
     Event,
@@ -16,7 +18,19 @@ from costspan_dashboards.alerts.queries import (
     recent_deliveries,
     recent_events,
 )
-from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.alerts.runbooks import RUNBOOKS
+from costspan_dashboards.alerts.silences import (
+    OperatorMark,
+    Silence,
+    end_silence,
+    mark,
+    marks,
+    record,
+    silence,
+    silences,
+    undo,
+)
+from costspan_dashboards.alerts.state import Action, Alert
 from costspan_dashboards.figures import (
     age_text,
     cost_text,
@@ -29,11 +43,18 @@ from costspan_dashboards.filters import TimeRange
 
 _SILENT = timedelta(minutes=10)
 _RULES = (
-    "Three rules look at all calls and at every feature, model, team and project: **errors** "
-    "(share of failed calls), **latency** (like for like, and the slow tail) and **spend** (USD an "
-    "hour). Each is compared with the same hours of past days; in the first 24 hours only errors "
-    "are judged, by the objective."
+    "Rules look at all calls and at each feature, model, team, project, key and user, and at the "
+    "pipeline itself. Each is compared with the same hours of past days; in the first 24 hours "
+    "only failures are judged, by the objective. Defaults need no set-up; `alerts.toml` changes "
+    "them."
 )
+_SILENCE_FOR = {
+    "1 hour": timedelta(hours=1),
+    "4 hours": timedelta(hours=4),
+    "1 day": timedelta(days=1),
+    "1 week": timedelta(days=7),
+}
+_LEVEL_DIMENSIONS = ("feature", "model", "team", "project", "key", "service")
 
 
 def draw(store: Store, range: TimeRange) -> None:
@@ -41,9 +62,11 @@ def draw(store: Store, range: TimeRange) -> None:
     now = datetime.now(UTC)
     alerts = open_alerts(store)
     _evaluated(last_evaluation(store), now)
+    _runbook(st.query_params.get("runbook", ""))
+    wanted = st.query_params.get("alert", "") or st.query_params.get("silence", "")
     if alerts:
-        for alert in alerts:
-            _card(alert, now)
+        for alert in sorted(alerts, key=lambda alert: alert.alert_id != wanted):
+            _card(alert, alerts, now)
     else:
         st.success("No open alert.", icon=":material/check_circle:")
         st.markdown(_RULES)
@@ -53,10 +76,19 @@ def draw(store: Store, range: TimeRange) -> None:
             f"Seen, not told yet: {escaped(alert.finding.title)} "
             f"(first seen {time_text(alert.pending_since)})"
         )
+    _silences(silences(store, now), now)
+    _marks(marks(store), now)
+    deliveries = recent_deliveries(store, range)
+    _dead_letters(deliveries)
     st.subheader("What happened")
     _events(recent_events(store, range), range)
     st.subheader("Who was told")
-    _deliveries(recent_deliveries(store, range), range)
+    _deliveries(deliveries, range)
+
+
+def _runbook(rule: str) -> None:
+    if rule in RUNBOOKS:
+        st.info(f"**What to do about {rule}.** {RUNBOOKS[rule]}", icon=":material/menu_book:")
 
 
 def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
@@ -80,20 +112,24 @@ def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
         )
 
 
-def _card(alert: Alert, now: datetime) -> None:
+def _card(alert: Alert, alerts: Sequence[Alert], now: datetime) -> None:
     found = alert.finding
     with st.container(border=True):
         badges, since = st.columns([3, 2], vertical_alignment="center")
         with badges, st.container(horizontal=True):
             st.badge(found.severity, color="red" if found.severity == "page" else "orange")
             st.badge(found.rule, color="blue")
-            st.badge(alert.state, color="gray")
+            st.badge(alert.shown_state, color="gray")
         since.markdown(f"first seen {time_text(found.since)} ({age_text(found.since, now)})")
         st.markdown(f"#### {escaped(found.title)}")
+        if alert.hushed:
+            st.info(f"Nobody is told: {escaped(alert.hushed)}.")
         if alert.state == "stale":
             st.warning("No calls arrive, so it is not known whether it goes on.")
         elif alert.well_since:
             st.info(f"Back to usual since {time_text(alert.well_since)}; resolved if it stays so.")
+        if alert.taken_by:
+            st.info(f"{escaped(alert.taken_by)} has it.")
         st.markdown("\n".join(f"- {escaped(fact)}" for fact in found.facts))
         if found.examples:
             st.markdown("Calls to look at")
@@ -113,8 +149,136 @@ def _card(alert: Alert, now: datetime) -> None:
                     "call": st.column_config.LinkColumn(display_text=r"trace=([0-9a-f]{12})")
                 },
             )
-        st.link_button("Open these calls", found.link, icon=":material/list:")
-        st.caption(f"Alert {alert.alert_id}, last evaluated {time_text(alert.evaluated_at)}")
+        with st.container(horizontal=True):
+            st.link_button("Open these calls", found.link, icon=":material/list:")
+            _actions(alert, now)
+        if found.rule in RUNBOOKS:
+            with st.expander("What to do"):
+                st.markdown(RUNBOOKS[found.rule])
+        told = [one for one in alerts if one.alert_id == alert.incident != alert.alert_id]
+        part = f", told with that of {told[0].finding.rule}" if told else ""
+        st.caption(
+            f"Alert {alert.alert_id}, fingerprint {alert.fingerprint}{part}, "
+            f"last evaluated {time_text(alert.evaluated_at)}"
+        )
+
+
+def _actions(alert: Alert, now: datetime) -> None:
+    with st.popover("I have it", icon=":material/front_hand:"), st.form(f"ack {alert.alert_id}"):
+        st.caption("It is not told again, unless it gets worse.")
+        author, comment = _who(alert.alert_id, "ack")
+        if st.form_submit_button("Acknowledge"):
+            _write(
+                lambda store: record(
+                    store, Action(alert.alert_id, "acknowledge", author, comment, now)
+                ),
+                "The next evaluation takes it up.",
+            )
+        if st.form_submit_button("Close, though it goes on"):
+            _write(
+                lambda store: record(store, Action(alert.alert_id, "close", author, comment, now)),
+                "The next evaluation closes it.",
+            )
+    with (
+        st.popover("Silence", icon=":material/notifications_off:"),
+        st.form(f"silence {alert.alert_id}"),
+    ):
+        about = {"rule": alert.finding.rule, **dict(alert.finding.cause)}
+        named = ", ".join(f"{name}={value}" for name, value in about.items())
+        st.caption(f"Nobody is told of alerts with {escaped(named)}.")
+        author, comment = _who(alert.alert_id, "silence")
+        length = st.selectbox("For", list(_SILENCE_FOR), key=f"for {alert.alert_id}")
+        if st.form_submit_button("Silence"):
+            ends_at = now + _SILENCE_FOR[length]
+            _write(
+                lambda store: silence(store, about, author, comment, ends_at, now),
+                "Silenced from the next evaluation on.",
+            )
+    with st.popover("Expected", icon=":material/flag:"), st.form(f"mark {alert.alert_id}"):
+        where = next(
+            (pair for pair in alert.finding.cause if pair[0] in _LEVEL_DIMENSIONS), ("", "")
+        )
+        st.caption(
+            f"What is planned for {escaped('='.join(where)) if where[0] else 'all calls'} is the "
+            "usual from the first time it was seen. An incident is no past to compare with."
+        )
+        author, comment = _who(alert.alert_id, "mark")
+        since = alert.finding.since
+        if st.form_submit_button("Planned: the new usual"):
+            _write(
+                lambda store: mark(store, "new_level", since, None, where, author, comment, now),
+                "The usual is new from the next evaluation on.",
+            )
+        if st.form_submit_button("Incident: leave it out of the past"):
+            _write(
+                lambda store: mark(store, "left_out", since, now, where, author, comment, now),
+                "Left out from the next evaluation on.",
+            )
+
+
+def _who(alert_id: str, what: str) -> tuple[str, str]:
+    author = st.text_input("You are", key=f"author {what} {alert_id}")
+    comment = st.text_input("Because", key=f"comment {what} {alert_id}")
+    return author, comment
+
+
+def _write(change: Callable[[Store], object], said: str) -> None:
+    """Make a change; the page itself reads through a handle that cannot."""
+    try:
+        change(_writable(ClickHouse().url))
+    except Rejected as error:
+        st.error(escaped(str(error)))
+    else:
+        st.success(said)
+
+
+@st.cache_resource(show_spinner=False)
+def _writable(url: str) -> Store:
+    return connect(url)
+
+
+def _silences(known: Sequence[Silence], now: datetime) -> None:
+    if not known:
+        return
+    st.subheader("Silences")
+    for one in known:
+        about = ", ".join(f"{name}={value}" for name, value in one.matchers.items())
+        said, button = st.columns([5, 1], vertical_alignment="center")
+        said.markdown(
+            f"**{escaped(about)}** until {time_text(one.ends_at)}, by {escaped(one.author)}: "
+            f"{escaped(one.comment)}"
+        )
+        if button.button("End it", key=f"end {one.silence_id}"):
+            _write(lambda store, one=one: end_silence(store, one, now), "Ended.")
+
+
+def _marks(known: Sequence[OperatorMark], now: datetime) -> None:
+    if not known:
+        return
+    st.subheader("Marks")
+    for one in known:
+        where = f"{one.dimension}={one.value}" if one.dimension else "all calls"
+        until = f" to {time_text(one.until)}" if one.until else " on"
+        kind = "the new usual" if one.kind == "new_level" else "left out of the past"
+        said, button = st.columns([5, 1], vertical_alignment="center")
+        said.markdown(
+            f"**{escaped(where)}** from {time_text(one.since)}{until} is {kind}, by "
+            f"{escaped(one.author)}: {escaped(one.comment)}"
+        )
+        if button.button("Undo", key=f"undo {one.mark_id}"):
+            _write(lambda store, one=one: undo(store, one, now), "Undone.")
+
+
+def _dead_letters(deliveries: Sequence[Delivery]) -> None:
+    failed = [one for one in deliveries if one.outcome in {"failed", "unknown"}]
+    if not failed:
+        return
+    names = ", ".join(sorted({one.channel for one in failed}))
+    st.error(
+        f"{len(failed)} messages did not arrive through {escaped(names)}: "
+        f"{escaped(failed[0].detail)}. They are tried again, and sent when the channel works.",
+        icon=":material/mail_off:",
+    )
 
 
 def _events(events: Sequence[Event], time: TimeRange) -> None:

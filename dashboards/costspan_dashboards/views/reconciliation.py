@@ -9,6 +9,7 @@ from fractions import Fraction
 import altair as alt
 import streamlit as st
 
+from costspan.errors import Rejected
 from costspan_collector.settings import Pricing, read_settings
 from costspan_collector.store import Store
 from costspan_dashboards.breakdown import csv_text
@@ -39,7 +40,8 @@ from costspan_reconcile.queries import (
     recon_projects,
     uninstrumented_keys,
 )
-from costspan_reconcile.settings import MISSING_ADMIN_KEY, Reconcile
+from costspan_reconcile.settings import Reconcile
+from costspan_reconcile.standing import Standing, bill_standing
 from costspan_reconcile.tolerances import Tolerances
 
 _EXACT = Context(prec=76)
@@ -50,14 +52,15 @@ _DAYS_AT_ONCE = 31
 def draw(store: Store, range: TimeRange) -> None:
     """Draw the page."""
     since, until = _days(range)
+    now = datetime.now(UTC)
     days = recon_days(store, since, until)
     if not days:
-        _nothing_yet(store, since, until)
+        _nothing_yet(store, since, until, now)
         return
-    now = datetime.now(UTC)
     closed = [day for day in days if day.day_state != "OPEN"]
     classes = recon_classes(store, since, until)
     _as_of(days, now)
+    _standing(bill_standing(store, read_settings(Reconcile), now))
     _figures(closed)
     _verdict(store, since, until)
     _troubles(days)
@@ -78,7 +81,7 @@ def _days(range: TimeRange) -> tuple[date, date]:
     return range.since.astimezone(UTC).date(), last + timedelta(days=1)
 
 
-def _nothing_yet(store: Store, since: date, until: date) -> None:
+def _nothing_yet(store: Store, since: date, until: date, now: datetime) -> None:
     ever = recon_days(store, date(2020, 1, 1), date(2100, 1, 1))
     if ever:
         first, last = ever[-1].day, ever[0].day
@@ -97,12 +100,15 @@ def _nothing_yet(store: Store, since: date, until: date) -> None:
         "An owner of the organization makes one under *Settings, Admin keys*. It is read from the "
         "environment, used for the Costs, Usage and Projects endpoints, and never stored or shown."
     )
-    if read_settings(Reconcile).admin_key is None:
-        st.caption(escaped(MISSING_ADMIN_KEY))
-    else:
-        st.caption(
-            "A key is set: the first reading runs when the server starts and may take a minute."
-        )
+    settings = read_settings(Reconcile)
+    try:
+        settings.key()
+    except Rejected as error:
+        st.caption(escaped(str(error)))
+        return
+    st.caption("A key is set: the first reading runs when the server starts and may take a minute.")
+    for line in bill_standing(store, settings, now).lines():
+        st.caption(escaped(line))
 
 
 def _as_of(days: Sequence[DayRow], now: datetime) -> None:
@@ -123,6 +129,14 @@ def _as_of(days: Sequence[DayRow], now: datetime) -> None:
         + f"{states['OPEN']} open (only in the table by day and among the single lines). "
         "Final means more than 72 hours old and unchanged for 24."
     )
+
+
+def _standing(standing: Standing) -> None:
+    """Say why nothing newer is there, and how far back the bill is read."""
+    if standing.stale:
+        st.warning(escaped(f"The bill is old: {standing.stale}"))
+    if standing.backfill.due:
+        st.caption(escaped(f"Still going back: {standing.backfill}."))
 
 
 def _figures(closed: Sequence[DayRow]) -> None:

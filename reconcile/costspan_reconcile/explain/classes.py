@@ -98,7 +98,7 @@ MEANING = {
     Class.CONTRACT_DISCOUNT: "billed at the same share of the list price as other models",
     Class.RATE_UNKNOWN: "billed at a price that nothing here explains",
     Class.ROUNDING: "less than a millionth of a dollar",
-    Class.UNEXPLAINED: "a quantity or a price is missing, so the cause cannot be told",
+    Class.UNEXPLAINED: "counted and not billed, or without a quantity or a price: cause not known",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
+from costspan_reconcile.amounts import step
 from costspan_reconcile.book_prices import KINDS, TIERS, Prices
 from costspan_reconcile.explain.classes import Class, Component
 from costspan_reconcile.explain.identity import Parts
@@ -61,7 +62,7 @@ def rate(line: Line, parts: Parts, around: Surroundings, prices: Prices) -> Iter
         return
     before = parts.price
     for one in steps[:-1]:
-        amount = (one.price - before) * quantity
+        amount = step((one.price - before) * quantity)
         yield Component(name, one.cause, amount, one.detail)
         whole -= amount
         before = one.price
@@ -90,7 +91,8 @@ def _steps(
 ) -> list[Step]:
     """Return the way from our price to the paid one, empty where there is none."""
     if not paid:
-        return [Step(Class.FREE_TOKENS, "", paid)]
+        counted = line.bill is not None and line.bill.quantity is not None
+        return [Step(Class.FREE_TOKENS, "", paid)] if counted or pool_of(line.item) else []
     sure, possible = _products(line, ours, around, prices)
     for product in sure:
         if _same(paid, product.price):

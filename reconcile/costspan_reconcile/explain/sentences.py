@@ -149,5 +149,7 @@ _SENTENCES = {
     Class.CONTRACT_DISCOUNT: "{amount}: billed {detail} below the list, as other models are.",
     Class.RATE_UNKNOWN: "{amount}: the bill has a price that nothing here explains.",
     Class.ROUNDING: "{amount}: rounding.",
-    Class.UNEXPLAINED: "{amount}: a quantity or a price is missing, so the cause cannot be told.",
+    Class.UNEXPLAINED: (
+        "{amount}: counted and not billed, or without a quantity or a price: the cause cannot be told."
+    ),
 }

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from itertools import pairwise
 
 SETTLED_AFTER = timedelta(hours=72)
 STABLE_FOR = timedelta(hours=24)
@@ -24,19 +23,20 @@ def day_state(
     """Return the state of `day` and whether 72 hours have passed since it ended.
 
     `readings` are the times and content hashes of the good readings, oldest first. The bill has
-    no published date of finality: it is final when it has stopped changing.
+    no published date of finality: it is final when it has stopped changing. A reading from before
+    the 72 hours are over does not tell that.
     """
     end = datetime.combine(day, time.min, UTC) + timedelta(days=1)
     if now < end:
         return DayState.OPEN, False
     stretches = _stretches(readings)
     settled = now >= end + SETTLED_AFTER
-    if settled and stretches and _stable(stretches[-1]):
+    final = [
+        last >= end + SETTLED_AFTER and last - first >= STABLE_FOR for first, last in stretches
+    ]
+    if final and final[-1]:
         return DayState.FINAL, settled
-    was_final = any(
-        _stable(before) and after[0] >= end + SETTLED_AFTER for before, after in pairwise(stretches)
-    )
-    return (DayState.RESTATED if was_final else DayState.PROVISIONAL), settled
+    return (DayState.RESTATED if any(final) else DayState.PROVISIONAL), settled
 
 
 def _stretches(readings: Sequence[tuple[datetime, str]]) -> list[tuple[datetime, datetime]]:
@@ -49,8 +49,3 @@ def _stretches(readings: Sequence[tuple[datetime, str]]) -> list[tuple[datetime,
         )
         content = sha256
     return found
-
-
-def _stable(stretch: tuple[datetime, datetime]) -> bool:
-    first, last = stretch
-    return last - first >= STABLE_FOR

@@ -61,7 +61,7 @@ def day_verdict(
 def period_verdict(
     verdicts: Iterable[str], billed: Decimal, to_review: Decimal, tolerances: Tolerances
 ) -> Verdict:
-    """Return the verdict of a period from those of its days and its lines to review, in dollars."""
+    """Return the verdict of a period from those of its days and what nobody can explain of it."""
     found = set(verdicts)
     for verdict in (Verdict.BLOCKED, Verdict.OPEN, Verdict.AWAITING):
         if verdict in found:
@@ -94,14 +94,9 @@ class Judged(Protocol):
 
 
 def _to_review(lines: Iterable[Judged]) -> Fraction:
+    """Return what nobody can explain; what each line may keep for itself can be much in all."""
     return sum(
-        (
-            abs(part.usd)
-            for line in lines
-            if line.verdict is Verdict.REVIEW
-            for part in line.components
-            if part.cause in UNKNOWN
-        ),
+        (abs(part.usd) for line in lines for part in line.components if part.cause in UNKNOWN),
         _NOTHING,
     )
 

@@ -1,5 +1,5 @@
 -- One row for the closed days of a range: both directions of error, what spans account for, and how
--- much of it nobody can explain yet.
+-- much of it nobody can explain yet, be it little on each line.
 -- parameters: since Date, until Date, unknown Array(String)
 WITH
     days AS
@@ -10,7 +10,7 @@ WITH
     ),
     lines AS
     (
-        SELECT day, project, api_key_id, line_item, verdict, billed_usd, estimated_usd
+        SELECT billed_usd, estimated_usd
         FROM current_recon_lines
         WHERE day >= {since:Date} AND day < {until:Date} AND day_state != 'OPEN'
     ),
@@ -19,12 +19,7 @@ WITH
         SELECT
             sumIf(amount_usd, amount_usd > 0) AS above_usd,
             sumIf(amount_usd, amount_usd < 0) AS below_usd,
-            sumIf(
-                abs(amount_usd),
-                has({unknown:Array(String)}, cause::String)
-                AND (day, project, api_key_id, line_item) IN
-                    (SELECT day, project, api_key_id, line_item FROM lines WHERE verdict = 'REVIEW')
-            ) AS to_review_usd
+            sumIf(abs(amount_usd), has({unknown:Array(String)}, cause::String)) AS to_review_usd
         FROM current_recon_components
         WHERE day IN (SELECT day FROM days)
     )

@@ -1,0 +1,117 @@
+"""`costspan alerts` on the real engine: check, backtest, silence, acknowledge, test messages."""
+
+import argparse
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from costspan.errors import Rejected
+from costspan_collector.store import Store
+from costspan_collector.store.rollups import refresh
+from costspan_dashboards.alerts import cli
+from costspan_dashboards.alerts.backtest import backtest
+from costspan_dashboards.alerts.evaluate import evaluate_now
+from costspan_dashboards.alerts.queries import live_alerts, recent_events
+from costspan_dashboards.alerts.settings import Alerts
+from costspan_dashboards.filters import TimeRange
+
+NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+_CALLS = """
+INSERT INTO calls (started_at, trace_id, span_id, feature, request_model, response_model, user,
+    status, error_type, duration_us, cost_usd, price_status, received_at, ingest_id)
+SELECT fromUnixTimestamp64Micro(toInt64({since:Int64} + number * 6000000), 'UTC') AS started_at,
+    MD5(toString(({since:Int64}, number))),
+    toFixedString(substring(MD5(toString(({since:Int64}, number))), 1, 8), 8),
+    'chat', 'gpt-4o-mini', 'gpt-4o-mini', 'u1',
+    if({failing:Bool}, 'error', 'ok'), if({failing:Bool}, 'server_error', ''), 1000000, 0.001,
+    'priced', started_at + INTERVAL 1 SECOND, 1
+FROM numbers({count:UInt64})
+"""
+
+
+def add(store: Store, since: datetime, minutes: int, *, failing: bool = False) -> None:
+    """Put ten calls a minute in the store."""
+    store.command(_CALLS, since=int(since.timestamp() * 1e6), count=minutes * 10, failing=failing)
+
+
+@pytest.fixture
+def run(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command; give what it printed as JSON."""
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
+
+    def said(*arguments: str, status: int = 0) -> Any:
+        parser = argparse.ArgumentParser()
+        cli.add_alerts(parser.add_subparsers())
+        args = parser.parse_args(["alerts", *arguments, "--json"])
+        assert args.run(args) == status
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return said
+
+
+def test_a_backtest_says_minute_for_minute_what_the_live_evaluation_did(store: Store) -> None:
+    add(store, NOW - timedelta(hours=30), 30 * 60)
+    add(store, NOW + 3 * MINUTE, 5, failing=True)
+    add(store, NOW + 8 * MINUTE, 20)
+    refresh(store, overlap=timedelta(0))
+    settings = Alerts.model_validate({})
+    for minute in range(0, 22, 1):
+        evaluate_now(store, settings, NOW + minute * MINUTE)
+    lived = [
+        (one.alert_id, one.at)
+        for one in recent_events(store, TimeRange(NOW - MINUTE, NOW + timedelta(hours=1)))
+        if one.to_state == "firing" and one.from_state == "pending"
+    ]
+    found = backtest(store, settings, NOW, NOW + 22 * MINUTE)
+    assert sorted((one.alert_id, one.firing_since) for one in found.episodes) == sorted(lived)
+    assert "errors" in {one.rule for one in found.episodes}
+    assert found.pages_a_week > 0
+    one = backtest(store, settings, NOW, NOW + 22 * MINUTE, only="errors")
+    assert {each.rule for each in one.episodes} == {"errors"}
+
+
+def test_check_prints_what_is_wrong_now_and_changes_nothing(store: Store, run: Any) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    add(store, now - timedelta(hours=3), 170)
+    add(store, now - 10 * MINUTE, 10, failing=True)
+    refresh(store, overlap=timedelta(0))
+    seen = run("check", "--rule", "errors")
+    assert [one["rule"] for one in seen["findings"]] == ["errors"]
+    assert seen["open_alerts"] == []
+    assert live_alerts(store) == []
+    with pytest.raises(Rejected, match="'nope' is no rule"):
+        run("check", "--rule", "nope")
+
+
+def test_a_silence_and_an_acknowledgement_by_command_are_taken_up(store: Store, run: Any) -> None:
+    now = datetime.now(UTC)
+    add(store, now - 20 * MINUTE, 25, failing=True)
+    settings = Alerts.model_validate({"for_seconds": 0})
+    told = evaluate_now(store, settings, now)
+    (alert,) = [one for one in told.alerts if one.finding.rule == "errors"]
+    assert run("ack", alert.alert_id, "--author", "ada")["kind"] == "acknowledge"
+    made = run("silence", "rule=errors", "--for", "2h", "--author", "ada", "--comment", "deploy")
+    after = evaluate_now(store, settings, now + MINUTE)
+    (alert,) = [one for one in after.alerts if one.finding.rule == "errors"]
+    assert (alert.state, alert.shown_state, alert.taken_by) == ("acknowledged", "silenced", "ada")
+    run("silence", "--end", made["silence_id"])
+    (alert,) = [
+        one
+        for one in evaluate_now(store, settings, now + 2 * MINUTE).alerts
+        if one.finding.rule == "errors"
+    ]
+    assert (alert.shown_state, alert.hushed) == ("acknowledged", "")
+    with pytest.raises(Rejected, match="author and a comment"):
+        run("silence", "rule=errors")
+    with pytest.raises(Rejected, match="no alert x goes on"):
+        run("ack", "x", "--author", "ada")
+
+
+def test_a_test_message_goes_through_every_channel(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSTSPAN_ALERTS_WEBHOOK_URL", "http://127.0.0.1:1/x")
+    assert run("test-notify", status=1) == {"log": "delivered", "webhook": "ConnectError"}

@@ -1,0 +1,113 @@
+"""The Alerts page, run by Streamlit's own test runner: people act, and the next evaluation obeys."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib.resources import files
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from costspan_collector.store import Store
+from costspan_dashboards.alerts.cause import Contributor
+from costspan_dashboards.alerts.evaluate import keep, step
+from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.scopes import Scope
+from costspan_dashboards.alerts.silences import actions, marks, silences
+from costspan_dashboards.alerts.state import Alert, Timing
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def alert(store: Store) -> Alert:
+    """An alert that fires."""
+    found = Finding(
+        rule="errors",
+        severity="page",
+        scope=Scope("feature", "review"),
+        since=NOW - timedelta(minutes=5),
+        until=NOW,
+        observed=Decimal("0.5"),
+        usual=Decimal("0.01"),
+        unit="share",
+        title="50.0 % of calls failed",
+        facts=("100 % of it is feature=review.",),
+        contributors=(Contributor((("feature", "review"),), (), Decimal(9), Decimal(1), 1.0),),
+        shared=(),
+        examples=(),
+        link="/calls?feature=review",
+    )
+    timing = Timing(timedelta(0), timedelta(minutes=5))
+    alerts, steps = step([found], {}, fresh=True, now=NOW, timing=timing)
+    keep(store, alerts.values(), steps)
+    (one,) = alerts.values()
+    return one
+
+
+@pytest.fixture
+def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
+    st.cache_resource.clear()
+
+    def opened(**query: str) -> AppTest:
+        script = files("costspan_dashboards").joinpath("app.py")
+        app = AppTest.from_file(str(script), default_timeout=60)
+        app.query_params.update(query)
+        app._page_hash = calc_hash("alerts")
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    yield opened
+    st.cache_resource.clear()
+
+
+def fill(app: AppTest, what: str, alert: Alert, button: str) -> AppTest:
+    """Say who and why, and press."""
+    app.text_input(key=f"author {what} {alert.alert_id}").input("ada")
+    app.text_input(key=f"comment {what} {alert.alert_id}").input("rollout")
+    (found,) = [one for one in app.button if one.label == button]
+    found.click().run()
+    assert not app.exception, app.exception
+    return app
+
+
+def test_a_person_takes_an_alert(page: Callable[..., AppTest], alert: Alert, store: Store) -> None:
+    assert "next evaluation" in fill(page(), "ack", alert, "Acknowledge").success[0].value
+    (done,) = actions(store, [alert.alert_id])
+    assert (done.kind, done.author, done.comment) == ("acknowledge", "ada", "rollout")
+
+
+def test_a_silence_is_of_the_rule_and_its_cause_is_shown_and_can_be_ended(
+    page: Callable[..., AppTest], alert: Alert, store: Store
+) -> None:
+    fill(page(silence=alert.alert_id), "silence", alert, "Silence")
+    (made,) = silences(store, datetime.now(UTC))
+    assert made.matchers == {"rule": "errors", "feature": "review"}
+    app = page()
+    assert "Silences" in [one.value for one in app.subheader]
+    app.button(key=f"end {made.silence_id}").click().run()
+    assert silences(store, datetime.now(UTC)) == []
+
+
+def test_what_is_planned_is_the_new_usual_until_it_is_undone(
+    page: Callable[..., AppTest], alert: Alert, store: Store
+) -> None:
+    fill(page(), "mark", alert, "Planned: the new usual")
+    (made,) = marks(store)
+    assert (made.kind, made.dimension, made.value) == ("new_level", "feature", "review")
+    app = page()
+    app.button(key=f"undo {made.mark_id}").click().run()
+    assert marks(store) == []
+
+
+@pytest.mark.usefixtures("alert")
+def test_nobody_acts_without_a_name(page: Callable[..., AppTest]) -> None:
+    app = page(runbook="errors")
+    assert app.info[0].value.startswith("**What to do about errors.**")
+    (button,) = [one for one in app.button if one.label == "Acknowledge"]
+    button.click().run()
+    assert "say who you are" in app.error[0].value
