@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from uuid import UUID, uuid4
 
-from costspan.errors import CostspanError, Unavailable
+from costspan.errors import CostspanError
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile.amounts import kept
 from costspan_reconcile.bill_pages import CostRow, content_sha256
@@ -343,8 +343,10 @@ def _reading(
 
 
 def _failed(source: str, fetch_id: UUID, bill: Bill, error: CostspanError) -> list[Reading]:
-    status = "unavailable" if isinstance(error, Unavailable) else "blocked"
-    gate = f"{error.gate}: " if isinstance(error, Blocked) else ""
+    # A refused key says nothing of the bill: what was read before still stands.
+    status, gate = (
+        ("blocked", f"{error.gate}: ") if isinstance(error, Blocked) else ("unavailable", "")
+    )
     return [
         Reading(
             source=source,

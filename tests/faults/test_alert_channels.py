@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
+from pydantic import SecretStr
 
 from costspan.errors import Rejected
 from costspan_collector.store import Store
@@ -459,3 +460,19 @@ def test_the_scheduler_evaluates_and_leaves_a_row(store: Store) -> None:
     assert last is not None
     assert last.status == "ok"
     assert last.detail.startswith("no calls arrive; 0 firing")
+
+
+def test_between_evaluations_what_failed_is_sent_again(outbox: Outbox, webhook: Webhook) -> None:
+    webhook.answers = [500]
+    outbox.see(0, found())
+    times = iter([NOW, NOW + timedelta(seconds=6), NOW + timedelta(seconds=12)])
+    settings = outbox.settings.model_copy(update={"notify_urls": SecretStr("")})
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.start(paused=True)
+    add_jobs(scheduler, outbox.store, settings, clock=lambda: next(times))
+    for name in ("alerts", "alert_messages", "alert_messages"):
+        job: Any = scheduler.get_job(name)  # pyright: ignore[reportUnknownVariableType]
+        job.func()
+    scheduler.shutdown()
+    assert len(webhook.bodies) == 2
+    assert next(times) == NOW + timedelta(seconds=12)  # the third found nothing to do

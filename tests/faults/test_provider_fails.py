@@ -282,6 +282,19 @@ def test_a_refusal_is_one_clear_line_without_the_key(
     assert "\n" not in str(failure)
 
 
+def test_a_key_that_expired_says_nothing_of_the_bill_that_was_read_before(
+    store: Store, provider: Any, settings: Reconcile
+) -> None:
+    read(store, settings)
+    before = day(store)
+    provider.fail(401)
+    assert read(store, settings, hours=1).fetched.kept.blocked == ()
+    row = day(store)
+    assert (row.verdict, row.billed_usd) == (before.verdict, Decimal("12.5"))
+    assert "OpenAI does not accept the admin key" in row.reason
+    assert "the bill of 2026-11-20 12:00 UTC is kept" in row.reason
+
+
 def test_a_server_that_is_not_there_is_tried_again_later(
     store: Store, provider: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,15 +273,18 @@ def test_the_engine_reads_what_it_is_given_as_by_hand(
     assert len(found.calls) == len(UNCHANGED)
 
 
-@pytest.mark.parametrize("number", range(len(ODD)))
-def test_the_engine_reads_nothing_where_a_value_is_odd(
-    store: Store, wire: Any, number: int
-) -> None:
-    request = wire.request(wire.span(1), wire.span(2, **ODD[number]))
-    (sent,), places = take(request, received_at=wire.now, ingest_id=1)
-    assert places == {0, 1}
-    with pytest.raises(Rejected):
-        store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+def test_the_engine_reads_nothing_where_a_value_is_odd(store: Store, wire: Any) -> None:
+    missed: list[dict[str, Any]] = []
+    for changes in ODD:
+        request = wire.request(wire.span(1), wire.span(2, **changes))
+        (sent,), places = take(request, received_at=wire.now, ingest_id=1)
+        assert places == {0, 1}
+        try:
+            store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+            missed.append(changes)
+        except Rejected:
+            pass
+    assert missed == []
     assert store.select("SELECT * FROM calls", Call) == []
 
 

@@ -24,6 +24,8 @@ RUN_ELSEWHERE = {
 }
 RUN_HERE = {
     "uv run costspan serve",
+    "uv run costspan reconcile show",
+    "uv run costspan alerts check",
     "uv run costspan price tests/data/response.json",
 }
 
@@ -96,6 +98,16 @@ def test_serve_answers_on_its_port_and_stops_cleanly(tmp_path: Path) -> None:
     assert "did you mean COSTSPAN_CLICKHOUSE_URL?" in errors
     assert errors.count("OPENAI_ADMIN_KEY") == 1, "one clear line about the missing admin key"
     assert "Traceback" not in errors
+
+    for command, said in (("reconcile show", "bill read: never"), ("alerts check", "0 found now")):
+        done = subprocess.run(
+            [*COSTSPAN, *command.split()],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["price", "no-such-file.json"], ["price", "README.md"]])

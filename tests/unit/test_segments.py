@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costspan.errors import Rejected, Unavailable
@@ -107,6 +107,7 @@ def test_a_torn_end_is_told_from_what_was_durable(segments: Open, kept: float) -
     assert torn.torn
 
 
+@settings(deadline=None)  # the disk may be busy
 @given(at=st.integers(0, 10**6), flipped=st.integers(1, 255))
 def test_a_wrong_byte_costs_one_frame_at_most_and_is_seen(
     tmp_path_factory: pytest.TempPathFactory, at: int, flipped: int
@@ -129,6 +130,7 @@ def test_a_wrong_byte_costs_one_frame_at_most_and_is_seen(
     assert not unreadable.torn  # also at the end: what was acknowledged is never cut
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("spool") / "1-a.segment"

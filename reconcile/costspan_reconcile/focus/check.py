@@ -80,7 +80,7 @@ def check(names: Sequence[str], rows: Iterable[Row]) -> Checked:
     known = {column.name: column for column in COLUMNS}
     columns = [known.get(name) or Column(name) for name in names]
     complete = not faults
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last count is the number of rows
+    for count, row in enumerate(rows, 1):
         found = [fault for column in columns if (fault := _value_fault(column, row[column.name]))]
         if complete and not found:  # the rules are about values of the right kind
             found = [(rule.column, rule.says) for rule in _RULES if not rule.holds(row)]
@@ -128,7 +128,7 @@ def _value_fault(column: Column, value: Value) -> tuple[str, str] | None:
 
 
 def _is_text(value: Value) -> bool:
-    return isinstance(value, str) and value == value.strip() and value != ""
+    return isinstance(value, str) and value != ""
 
 
 def _is_decimal(value: Value) -> bool:

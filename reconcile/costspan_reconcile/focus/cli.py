@@ -3,7 +3,7 @@
 import argparse
 import json
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +125,5 @@ def _calls(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"path": path, "rows": count}, default=as_text))
     else:
-        print(f"{path}: {count:,} calls from {args.since} up to {args.until}, at {_now()} UTC")
+        print(f"{path}: {count:,} calls from {args.since} up to {args.until}")
     return 0
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M}"

@@ -10,7 +10,6 @@ from uuid import UUID
 from costspan.errors import Rejected
 from costspan.pricing import Book, default_book
 from costspan_collector.store import Store, load_sql
-from costspan_reconcile import queries
 from costspan_reconcile.book_prices import Prices
 from costspan_reconcile.columns import as_text
 from costspan_reconcile.focus.charges import (
@@ -28,7 +27,7 @@ from costspan_reconcile.period.adjustments import adjustments
 from costspan_reconcile.period.bridge import BALANCE, Kind
 from costspan_reconcile.period.close import bridge
 from costspan_reconcile.period.month import Month
-from costspan_reconcile.period.states import MonthRow, month_row
+from costspan_reconcile.period.states import month_row
 
 _PACKAGE = "costspan_reconcile.focus"
 _ITEMISED = frozenset({Kind.BILLED, Kind.CORRECTION})
@@ -51,6 +50,11 @@ class Exported:
 @dataclass(frozen=True, slots=True)
 class _Total:
     total_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class _Organization:
+    organization: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,10 @@ def export_focus(
         month, row.state, account or _account(store), row.invoice_id or f"{month}-provisional"
     )
     books = Books(Prices(default_book()), Prices(book))
+    days = _billed_days(store, month)
     part = path.with_name(f"{path.name}.part")
     try:
-        write(part, form, COLUMNS, lambda: rows(store, bill, row, books))
+        write(part, form, COLUMNS, lambda: rows(store, bill, days, row.close_id, books))
         checked = check_file(part, _ledger(store, month, row.close_id))
         if checked.faults:
             msg = f"{path} is not left, it would be wrong: {faults_line(checked)}"
@@ -93,20 +98,27 @@ def export_focus(
     finally:
         part.unlink(missing_ok=True)
     return Exported(
-        path, str(month), row.state, checked.rows, checked.billed_usd, _unbilled(store, month)
+        path=path,
+        month=str(month),
+        state=row.state,
+        rows=checked.rows,
+        billed_usd=checked.billed_usd,
+        days_without_bill=tuple(day for day in month.days if day not in days),
     )
 
 
-def rows(store: Store, bill: Bill, row: MonthRow, books: Books) -> Iterator[Row]:
-    """Return the rows of a month, a day in memory at a time."""
+def rows(
+    store: Store, bill: Bill, days: Sequence[date], close_id: UUID, books: Books
+) -> Iterator[Row]:
+    """Return the rows of a month with a bill for `days`, a day in memory at a time."""
     lines = load_sql(_PACKAGE, "lines")
-    for day in bill.month.days:
+    for day in days:
         for line in store.select(lines, Line, day=day):
             yield from line_rows(bill, line, books)
     for booked in adjustments(store, bill.month):
         if booked.amount_usd:
             yield correction_row(bill, booked)
-    for stated in bridge(store, row.close_id):
+    for stated in bridge(store, close_id):
         if stated.kind not in BALANCE | _ITEMISED and stated.amount_usd:
             yield bridge_row(bill, stated)
 
@@ -133,11 +145,11 @@ def faults_line(checked: Checked) -> str:
 
 
 def _account(store: Store) -> str:
-    named = queries.organization(store)
-    if not named:
+    found = store.select(load_sql("costspan_reconcile", "organization"), _Organization)
+    if not found:
         msg = "the bill does not name the organization: say --account ID, it must be in the file"
         raise Rejected(msg)
-    return named
+    return found[0].organization
 
 
 def _ledger(store: Store, month: Month, close_id: UUID) -> Decimal:
@@ -151,9 +163,6 @@ def _ledger(store: Store, month: Month, close_id: UUID) -> Decimal:
     return found.total_usd
 
 
-def _unbilled(store: Store, month: Month) -> tuple[date, ...]:
-    found: Sequence[_Day] = store.select(
-        load_sql(_PACKAGE, "billed_days"), _Day, since=month.first, until=month.until
-    )
-    billed = {row.day for row in found}
-    return tuple(day for day in month.days if day not in billed)
+def _billed_days(store: Store, month: Month) -> list[date]:
+    sql = load_sql(_PACKAGE, "billed_days")
+    return [row.day for row in store.select(sql, _Day, since=month.first, until=month.until)]

@@ -98,7 +98,7 @@ def _text(value: Value) -> str:
 
 def _csv(path: Path, file: Iterable[str], kinds: Mapping[str, Kind]) -> File:
     table = csv.reader(file)
-    names = next(table, [])
+    names = next(table, None) or [""]
 
     def rows() -> Iterator[Row]:
         for number, cells in enumerate(table, 1):
