@@ -7,22 +7,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from costspan.errors import Rejected
 from costspan.pricing import default_book
 from costspan_collector.record import Call
 from costspan_collector.store import Store
-from costspan_reconcile.focus import export as exporting
+from costspan_reconcile.fetch import fetch
 from costspan_reconcile.focus.calls import export_calls
+from costspan_reconcile.focus.charges import line_rows
 from costspan_reconcile.focus.cli import add_export
 from costspan_reconcile.focus.columns import COLUMNS
 from costspan_reconcile.focus.export import export_focus
 from costspan_reconcile.focus.files import Format, read
 from costspan_reconcile.period.month import Month
+from costspan_reconcile.reconcile import reconcile_days
+from costspan_reconcile.settings import Reconcile
 
 MONTH = Month(date(2026, 10, 1))
 BOOK = default_book()
@@ -128,6 +133,10 @@ def rows_of(path: Path) -> Rows:
         return [dict(row) for row in file.rows]
 
 
+def schema_of(path: Path) -> Any:
+    return import_module("pyarrow.parquet").read_schema(path)
+
+
 def export(store: Store, path: Path, form: Format = "csv") -> Rows:
     export_focus(store, MONTH, path, form, book=BOOK)
     return rows_of(path)
@@ -143,18 +152,14 @@ def test_a_month_is_exported_as_it_always_was(ledger: Store, tmp_path: Path, dat
 
 
 def test_both_formats_hold_the_same_and_parquet_has_decimals(closed: Store, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
-
     text = export(closed, tmp_path / "a.csv")
     assert export(closed, tmp_path / "a.parquet", "parquet") == text
-    schema: Any = pq.read_schema(tmp_path / "a.parquet")
+    schema = schema_of(tmp_path / "a.parquet")
     assert str(schema.field("BilledCost").type) == "decimal256(76, 40)"  # the storage has 34 digits
     assert str(schema.field("BillingPeriodStart").type) == "timestamp[us, tz=UTC]"
 
 
 def test_numbers_that_fit_are_as_wide_as_every_reader_knows(store: Store, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
-
     for statement in LEDGER:
         store.command(
             statement.replace(STORAGE, "0.00032195744715549047").replace(
@@ -162,7 +167,7 @@ def test_numbers_that_fit_are_as_wide_as_every_reader_knows(store: Store, tmp_pa
             )
         )
     export(store, tmp_path / "a.parquet", "parquet")
-    schema: Any = pq.read_schema(tmp_path / "a.parquet")
+    schema = schema_of(tmp_path / "a.parquet")
     assert str(schema.field("BilledCost").type) == "decimal128(38, 24)"
 
 
@@ -259,12 +264,10 @@ def test_a_file_that_would_be_wrong_is_not_left(ledger: Store, tmp_path: Path) -
 def test_a_row_that_breaks_a_rule_is_named(
     ledger: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = exporting.line_rows
-
     def wrong(*of: Any) -> Any:
-        return ({**row, "ServiceName": None} for row in sound(*of))
+        return ({**row, "ServiceName": None} for row in line_rows(*of))
 
-    monkeypatch.setattr(exporting, "line_rows", wrong)
+    monkeypatch.setattr("costspan_reconcile.focus.export.line_rows", wrong)
     with pytest.raises(Rejected, match="row 1, ServiceName: must not be null"):
         export(ledger, tmp_path / "a.csv")
     assert not [*tmp_path.iterdir()]
@@ -281,6 +284,23 @@ def test_a_bill_that_names_no_organization_asks_for_it(ledger: Store, tmp_path: 
         export(ledger, tmp_path / "a.csv")
     export_focus(ledger, MONTH, tmp_path / "a.csv", "csv", book=BOOK, account="org-9")
     assert {row["BillingAccountId"] for row in rows_of(tmp_path / "a.csv")} == {"org-9"}
+
+
+def test_a_month_that_was_read_and_compared_is_exported(
+    store: Store, provider: Any, tmp_path: Path
+) -> None:
+    day, now = date(2026, 10, 1), datetime(2026, 10, 3, 9, tzinfo=UTC)
+    amounts = ["0.15", "0.0001050000000000000000000000000000001", "0E-6176", "-3.25"]
+    items = [f"gpt-4o-mini-2024-07-18, {kind}" for kind in ("input", "output", "cached input")]
+    for item, amount in zip([*items, "Promotional credit"], amounts, strict=True):
+        provider.charge(day, item, amount, quantity=1_000_000, quantity_unit="tokens")
+    settings = Reconcile(admin_key=SecretStr(provider.ADMIN_KEY), base_url=provider.url)
+    fetch(store, settings, day, day + timedelta(days=1), now).check()
+    reconcile_days(store, day, day + timedelta(days=1), now)
+    path = tmp_path / "a.csv"
+    found = export_focus(store, MONTH, path, "csv", book=BOOK, account="org-1")
+    assert {row["BilledCost"] for row in rows_of(path)} == set(map(Decimal, amounts))
+    assert found.billed_usd == Decimal("-3.0998949999999999999999999999999999999")
 
 
 Run = Callable[..., int]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ LEAST_ROWS = 60
 """Rows that a past must have to say what is rare."""
 
 _DAY_SECONDS = 86_400
-_DAYS = range(1, 8)
+_DAYS = range(1, 5)
 _WEEKS = (7, 14, 21)
 _NEAR_SECONDS = 3600
 """How far from that time of day a row may be that stands for it."""
@@ -30,11 +30,14 @@ _LEVEL_PAST_ROWS = 600
 _LEVEL_PART = 0.3
 _BLOCK_ROWS = 32
 """The past is summed up anew after so many rows."""
-_RARE = 0.99
+_TAIL = 0.995
+_LEAST_EXCESS = 1e-12
+_RAREST = 30.0
+"""What never varied says nothing of how rare its change is: so much at most."""
 _HUGE = 1e150
 
 
-def detect(timestamps: Sequence[float] | Floats, values: Sequence[float] | Floats) -> Floats:
+def detect(timestamps: ArrayLike, values: ArrayLike) -> Floats:
     """Return a score for each row, from it and the rows before it only; 0 where nothing is odd.
 
     Args:
@@ -56,10 +59,13 @@ def detect(timestamps: Sequence[float] | Floats, values: Sequence[float] | Float
 
 
 def _off_season(times: Floats, values: Floats) -> Floats:
-    """Return how far each value is from the usual of its time of day or week, what is nearer."""
+    """Return how far each value is from the usual of its time of day or week, what is nearer.
+
+    NaN where there is nothing to compare with.
+    """
     daily = np.abs(values - _usual(times, values, _DAYS))
     weekly = np.abs(values - _usual(times, values, _WEEKS))
-    return np.nan_to_num(np.fmin(daily, weekly))
+    return np.fmin(daily, weekly)
 
 
 def _usual(times: Floats, values: Floats, days: Sequence[int]) -> Floats:
@@ -87,7 +93,7 @@ def _off_level(times: Floats, values: Floats) -> Floats:
         total[back:] += np.where(recent, values[:-back], 0)
         count[back:] += recent
     mean = total / count
-    off = np.zeros(len(values))
+    off = np.full(len(values), np.nan)
     for start in range(_BLOCK_ROWS, len(values), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
         level = np.median(values[max(0, start - _LEVEL_PAST_ROWS) : start])
@@ -96,25 +102,25 @@ def _off_level(times: Floats, values: Floats) -> Floats:
 
 
 def _rarity(oddity: Floats) -> Floats:
-    """Return how rare each oddity is among those before it.
+    """Return how rare each oddity is among those before it; an unknown one counts as none.
 
-    Beyond the rarest hundredth it is extrapolated: the tail of its root falls exponentially.
+    Beyond _TAIL of them it is extrapolated: the chances of its root fall exponentially there.
     """
-    odd = np.sqrt(oddity)
+    known = np.cumsum(np.isfinite(oddity))
+    odd = np.sqrt(np.nan_to_num(oddity))
     rarity = np.zeros(len(odd))
     past = np.sort(odd[:LEAST_ROWS])
     for start in range(LEAST_ROWS, len(odd), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
         present = odd[block]
-        rank = min(int(_RARE * start), start - 2)
-        edge = past[rank]
-        excess = max(float((past[rank:] - edge).mean()), 1e-3 * float(edge), 1e-12)
-        above = start - np.searchsorted(past, present) + 0.5
-        rarity[block] = np.where(
-            present > edge,
-            (present - edge) / excess / np.log(10) - np.log10(1 - rank / start),
-            -np.log10(np.minimum(above / start, 1)),
-        )
+        if known[start - 1] >= LEAST_ROWS:
+            rank = min(int(_TAIL * start), start - 2)
+            edge = float(past[rank])
+            excess = max(float((past[rank:] - edge).mean()), 1e-3 * edge, _LEAST_EXCESS)
+            beyond = (present - edge) / excess / np.log(10) - np.log10(1 - rank / start)
+            above = start - np.searchsorted(past, present) + 0.5
+            within = -np.log10(np.minimum(above / start, 1))
+            rarity[block] = np.where(present > edge, np.minimum(beyond, _RAREST), within)
         present = np.sort(present)
         past = np.insert(past, np.searchsorted(past, present), present)
     return rarity

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Context, Decimal
 from typing import cast
 
@@ -17,7 +17,6 @@ _MOST_FAULTS = 20
 _EXACT = Context(prec=160)
 _OUR_COLUMN = re.compile(r"x_[A-Z][A-Za-z0-9]{0,47}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_LAST_SECOND_PARTS = ("hour", "minute", "second", "microsecond")
 _ALLOWED = {
     "ChargeCategory": frozenset({"Usage", "Purchase", "Tax", "Credit", "Adjustment"}),
     "ChargeClass": frozenset({"Correction"}),
@@ -78,10 +77,10 @@ def check(names: Sequence[str], rows: Iterable[Row]) -> Checked:
     faults = _header_faults(names)
     more, count, total = 0, 0, Decimal(0)
     known = {column.name: column for column in COLUMNS}
-    columns = [known.get(name) or Column(name) for name in names]
+    value_rules = [(name, _value_rule(known.get(name) or Column(name))) for name in names]
     complete = not faults
     for count, row in enumerate(rows, 1):
-        found = [fault for column in columns if (fault := _value_fault(column, row[column.name]))]
+        found = [(name, says) for name, broken in value_rules if (says := broken(row[name]))]
         if complete and not found:  # the rules are about values of the right kind
             found = [(rule.column, rule.says) for rule in _RULES if not rule.holds(row)]
         for name, says in found:
@@ -116,15 +115,20 @@ def _header_faults(names: Sequence[str]) -> list[Fault]:
     ]
 
 
-def _value_fault(column: Column, value: Value) -> tuple[str, str] | None:
-    if value is None:
-        return None if column.nullable else (column.name, "must not be null")
-    if not _KINDS[column.kind](value):
-        return column.name, f"{str(value)[:60]!r} is not {column.kind.value}"
-    allowed = _ALLOWED.get(column.name)
-    if allowed and value not in allowed:
-        return column.name, f"{value!r} is none of {', '.join(sorted(allowed))}"
-    return None
+def _value_rule(column: Column) -> Callable[[Value], str | None]:
+    """Return what tells the rule that a value of `column` breaks."""
+    of_kind, allowed = _KINDS[column.kind], _ALLOWED.get(column.name)
+
+    def broken(value: Value) -> str | None:
+        if value is None:
+            return None if column.nullable else "must not be null"
+        if not of_kind(value):
+            return f"{str(value)[:60]!r} is not {column.kind.value}"
+        if allowed and value not in allowed:
+            return f"{value!r} is none of {', '.join(sorted(allowed))}"
+        return None
+
+    return broken
 
 
 def _is_text(value: Value) -> bool:
@@ -173,11 +177,8 @@ def _number(row: Row, name: str) -> Decimal | None:
 def _is_month(row: Row) -> bool:
     start = _time(row, "BillingPeriodStart")
     until = (start + timedelta(days=31)).replace(day=1)
-    return start.day == 1 and not _within_day(start) and _time(row, "BillingPeriodEnd") == until
-
-
-def _within_day(at: datetime) -> bool:
-    return any(getattr(at, part) for part in _LAST_SECOND_PARTS)
+    is_first = start.day == 1 and start.time() == time.min
+    return is_first and _time(row, "BillingPeriodEnd") == until
 
 
 def _in_period(row: Row) -> bool:

@@ -24,54 +24,53 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: of FOCUS 1.2, whether it must be there and whether every row has a value."""
+    """One column, and whether it may be empty."""
 
     name: str
     kind: Kind = Kind.STRING
-    mandatory: bool = False
     nullable: bool = True
 
 
-def _must(name: str, kind: Kind = Kind.STRING, *, nullable: bool = False) -> Column:
-    return Column(name, kind, mandatory=True, nullable=nullable)
+def _filled(name: str, kind: Kind = Kind.STRING) -> Column:
+    return Column(name, kind, nullable=False)
 
 
 COLUMNS = (
-    _must("BilledCost", Kind.DECIMAL),
-    _must("BillingAccountId"),
-    _must("BillingAccountName", nullable=True),
-    Column("BillingAccountType", nullable=False),
-    _must("BillingCurrency"),
-    _must("BillingPeriodEnd", Kind.INSTANT),
-    _must("BillingPeriodStart", Kind.INSTANT),
-    _must("ChargeCategory"),
-    _must("ChargeClass", nullable=True),
-    _must("ChargeDescription", nullable=True),
-    Column("ChargeFrequency", nullable=False),
-    _must("ChargePeriodEnd", Kind.INSTANT),
-    _must("ChargePeriodStart", Kind.INSTANT),
+    _filled("BilledCost", Kind.DECIMAL),
+    _filled("BillingAccountId"),
+    Column("BillingAccountName"),
+    _filled("BillingAccountType"),
+    _filled("BillingCurrency"),
+    _filled("BillingPeriodEnd", Kind.INSTANT),
+    _filled("BillingPeriodStart", Kind.INSTANT),
+    _filled("ChargeCategory"),
+    Column("ChargeClass"),
+    Column("ChargeDescription"),
+    _filled("ChargeFrequency"),
+    _filled("ChargePeriodEnd", Kind.INSTANT),
+    _filled("ChargePeriodStart", Kind.INSTANT),
     Column("CommitmentDiscountStatus"),
     Column("ConsumedQuantity", Kind.DECIMAL),
     Column("ConsumedUnit"),
-    _must("ContractedCost", Kind.DECIMAL),
+    _filled("ContractedCost", Kind.DECIMAL),
     Column("ContractedUnitPrice", Kind.DECIMAL),
-    _must("EffectiveCost", Kind.DECIMAL),
+    _filled("EffectiveCost", Kind.DECIMAL),
     Column("InvoiceId"),
-    _must("InvoiceIssuerName"),
-    _must("ListCost", Kind.DECIMAL),
+    _filled("InvoiceIssuerName"),
+    _filled("ListCost", Kind.DECIMAL),
     Column("ListUnitPrice", Kind.DECIMAL),
     Column("PricingCategory"),
-    Column("PricingCurrency", nullable=False),
+    _filled("PricingCurrency"),
     Column("PricingCurrencyContractedUnitPrice", Kind.DECIMAL),
-    Column("PricingCurrencyEffectiveCost", Kind.DECIMAL, nullable=False),
+    _filled("PricingCurrencyEffectiveCost", Kind.DECIMAL),
     Column("PricingCurrencyListUnitPrice", Kind.DECIMAL),
-    _must("PricingQuantity", Kind.DECIMAL, nullable=True),
-    _must("PricingUnit", nullable=True),
-    _must("ProviderName"),
-    _must("PublisherName"),
-    _must("ServiceCategory"),
-    _must("ServiceName"),
-    Column("ServiceSubcategory", nullable=False),
+    Column("PricingQuantity", Kind.DECIMAL),
+    Column("PricingUnit"),
+    _filled("ProviderName"),
+    _filled("PublisherName"),
+    _filled("ServiceCategory"),
+    _filled("ServiceName"),
+    _filled("ServiceSubcategory"),
     Column("SkuId"),
     Column("SkuMeter"),
     Column("SkuPriceDetails", Kind.JSON),
@@ -83,7 +82,7 @@ COLUMNS = (
     Column("x_ApiKeyId"),
     Column("x_ApiKeyName"),
     Column("x_LineItem"),
-    Column("x_SettlementState", nullable=False),
+    _filled("x_SettlementState"),
     Column("x_Verdict"),
     Column("x_VarianceCause"),
     Column("x_EstimatedCost", Kind.DECIMAL),

@@ -65,13 +65,13 @@ class _Day:
 def export_focus(
     store: Store, month: Month, path: Path, form: Format, *, book: Book, account: str = ""
 ) -> Exported:
-    """Write the bill of `month` to `path`, as it stands; a file that was there stays until then.
+    """Write the bill of `month` to `path`, as it stands, if the file is right.
 
     `book` holds the negotiated prices, `account` names the organization where the bill does not.
 
     Raises:
-        Rejected: nothing of the month is reconciled, the file cannot be written, or it is not
-            right; then it is not there either.
+        Rejected: nothing of the month is reconciled, the file cannot be written, or it would be
+            wrong; what was at `path` is there still.
     """
     row = month_row(store, month)
     if row is None:

@@ -64,7 +64,11 @@ def read(path: Path, columns: Sequence[Column]) -> Generator[File]:
         with path.open("rb") as file:
             is_parquet = file.read(len(_MAGIC)) == _MAGIC
         if is_parquet:
-            yield _parquet(path)
+            try:
+                yield _parquet(path)
+            except _arrow().ArrowInvalid as error:
+                msg = f"{path} is no whole Parquet file: {error}"
+                raise Rejected(msg) from error
         else:
             with path.open(encoding="utf-8", newline="") as file:
                 yield _csv(path, file, {column.name: column.kind for column in columns})
@@ -157,11 +161,7 @@ def _write_decimals(
 
 
 def _parquet(path: Path) -> File:
-    try:
-        file = _parquet_module().ParquetFile(path)
-    except _arrow().ArrowInvalid as error:
-        msg = f"{path} is no whole Parquet file: {error}"
-        raise Rejected(msg) from error
+    file = _parquet_module().ParquetFile(path)
 
     def rows() -> Iterator[Row]:
         for batch in file.iter_batches(_BATCH):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from costspan_reconcile.book_prices import Prices
 from costspan_reconcile.line_items import Form, LineItem, read_line_item
@@ -63,12 +64,13 @@ class Product:
     details: dict[str, str]
 
 
+@lru_cache(65_536)
 def product_of(line_item: str, quantity_unit: str) -> Product:
     """Return what `line_item` is; what the grammar cannot read is known by its text."""
     item = read_line_item(line_item, quantity_unit)
     if item.form is not Form.TOKENS:
         name = item.name or NOT_ITEMISED
-        return Product(name, name, name, {"x_LineItem": name})
+        return Product(name, name, name, {"x_Service": name})
     model = f"{'ft:' if item.fine_tuned else ''}{item.name}"
     sku_id = "/".join(filter(None, (item.surface, model, item.modality, item.kind)))
     meter = _METERS[item.kind]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ranges = Sequence[Sequence[float]]
+Ranges = Sequence[list[float]]
 
 FALSE_POSITIVE_COST = 0.11
 PROBATION_SHARE = 0.15
