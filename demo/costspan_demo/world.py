@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from costspan.errors import Rejected
 from costspan_collector.jobs import run_job
 from costspan_collector.settings import ClickHouse, Pricing, Receiver, read_settings
+from costspan_collector.store.rollups import refresh
 from costspan_dashboards.alerts import evaluate
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.serve import Serving, Settings, serving
@@ -68,6 +69,7 @@ class World:
         """Reconcile and evaluate now, since the scheduler's first runs saw no history; return when."""
         store, settings = self.serving.store, self.settings
         self.serving.pipeline.settle()
+        refresh(store)  # alerts are judged against the rollups of the history
         now = datetime.now(UTC)
         run_job(
             store,
