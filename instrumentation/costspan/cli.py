@@ -61,7 +61,7 @@ def _price(arguments: argparse.Namespace) -> int:
         book = book.contracted(load_overrides(arguments.overrides))
     if arguments.cases:
         for case in price_cases(_read(arguments.cases), book):
-            print(json.dumps(case) if arguments.json else "{id} {usd} {status}".format(**case))
+            print(json.dumps(case) if arguments.json else " ".join(map(str, case.values())))
         return 0
     body, request = _read(arguments.file), {"model": arguments.model}
     if not model_of(body, request):

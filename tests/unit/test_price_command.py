@@ -189,6 +189,32 @@ def test_golden_cases_come_out_one_object_a_line_in_order(
     ]
 
 
+def test_a_case_that_is_none_is_named_and_the_others_are_priced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed: dict[str, Any] = {"timestamp": "2026-11-10T12:00:00Z", "response": BODY}
+    cases = [{"id": "a", "response": BODY}, 7, timed, timed | {"id": "d"}]
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    assert cli.main(["price", "--cases", str(path)]) == 0
+    assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "a None invalid_case KeyError('timestamp')",
+        """case 2 None invalid_case TypeError("'int' object is not subscriptable")""",
+        "case 3 None invalid_case KeyError('id')",
+        "d 0.000217425 priced",
+    ]
+
+
+@pytest.mark.parametrize("content", ['{"cases": 7}', "{}"])
+def test_a_file_without_cases_fails_with_one_line(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cases.json"
+    path.write_text(content, encoding="utf-8")
+    assert cli.main(["price", "--cases", str(path)]) == 1
+    assert 'no list "cases"' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["[", "[]", "{}", "[" * 100_000])
 def test_input_that_is_no_response_fails_with_one_line(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -58,12 +58,17 @@ def model_of(body: Mapping[str, Any], request: Mapping[str, Any] | None = None) 
 def price_cases(document: object, book: Book | None = None) -> Iterable[Mapping[str, str | None]]:
     """Yield id, cost and status of each case of a golden file, in order.
 
+    A case that is none is answered with the status `invalid_case` and the reason.
+
     Raises:
         Rejected: `document` is no such file.
     """
-    try:
-        cases = cast("Mapping[str, Any]", document)["cases"]
-        for case in cases:
+    cases = _object(document).get("cases")
+    if not isinstance(cases, list):
+        msg = 'not a file of cases: no list "cases" in it; see tests/data/pricing/README.md'
+        raise Rejected(msg)
+    for number, case in enumerate(cast("list[Any]", cases), start=1):
+        try:
             found = _case(case, book or default_book())
             usd = found.usd
             yield {
@@ -71,9 +76,13 @@ def price_cases(document: object, book: Book | None = None) -> Iterable[Mapping[
                 "usd": None if usd is None else plain(usd),
                 "status": found.status.value,
             }
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        msg = f"not a file of cases: {error!r}; see tests/data/pricing/README.md"
-        raise Rejected(msg) from error
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            yield {
+                "id": _object(case).get("id", f"case {number}"),
+                "usd": None,
+                "status": "invalid_case",
+                "reason": f"{error!r}; see tests/data/pricing/README.md",
+            }
 
 
 def _case(case: Mapping[str, Any], book: Book) -> Price:
