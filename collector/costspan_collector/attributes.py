@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from costspan import semconv
 from costspan.errors import Rejected
 
 LONGEST_TEXT = 1024
@@ -15,6 +16,7 @@ MOST_ATTRIBUTES = 1024
 """Of one span; OpenTelemetry's own default is 128."""
 MOST_TEXTS = 128
 _LONGEST_SECONDS = 10**9
+_OPEN_ENDED = (semconv.USAGE, semconv.ESTIMATE, semconv.COST_PART)
 
 
 class Reason(StrEnum):
@@ -74,7 +76,7 @@ class Attributes:
             return (self.text(name),) if kind else ()
         items = value.array_value.values
         if len(items) > MOST_TEXTS:
-            self._truncated[name] += 1
+            self._count_cut(name)
         for item in items:
             if not item.HasField("string_value"):
                 self._wrong(name, item.WhichOneof("value"), "a list of texts")
@@ -116,8 +118,13 @@ class Attributes:
         """Return `text`, cut to its longest length; a cut is counted."""
         if len(text) <= LONGEST_TEXT:
             return text
-        self._truncated[name] += 1
+        self._count_cut(name)
         return text[:LONGEST_TEXT]
+
+    def _count_cut(self, name: str) -> None:
+        """Count it; of names whose end is the sender's choice, by their beginning."""
+        open_ended = (start for start in _OPEN_ENDED if name.startswith(start))
+        self._truncated[next(open_ended, name)] += 1
 
     def _first(self, names: tuple[str, ...]) -> tuple[str, str | None, AnyValue]:
         for name in names:

@@ -73,7 +73,7 @@ class _Door:
             raise Answer(Kind.UNKNOWN_FORM, "content_encoding", msg)
         held = 0
         try:
-            body = bytearray()
+            chunks: list[bytes] = []
             async for chunk in request.stream():
                 held += len(chunk)
                 self._held_bytes += len(chunk)
@@ -82,11 +82,11 @@ class _Door:
                 if self._held_bytes > _BODIES_HELD * self._most_bytes:
                     msg = "too many requests at once; send the spans again later"
                     raise Answer(Kind.BUSY, "bodies_held", msg)
-                body += chunk
+                chunks.append(chunk)
             # CPU work goes beside the event loop, which pages are served from too.
             self._decoders = self._decoders or CapacityLimiter(_DECODERS)
             result = await to_thread.run_sync(
-                self._intake.read, bytes(body), kind, encoding, limiter=self._decoders
+                self._intake.read, b"".join(chunks), kind, encoding, limiter=self._decoders
             )
         except ClientDisconnect as error:
             raise Answer(Kind.MALFORMED, "sender_left", "the sender left") from error

@@ -6,12 +6,14 @@ in its blocks the engine can read, so a segment goes into the store without a lo
 
 import fcntl
 import os
+import re
 import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from io import FileIO
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +27,7 @@ _PART = struct.Struct(">BII")  # length of the table's name, rows, length of the
 _SENT = "@sent"
 """After the name of a table, where a block holds spans and not rows."""
 _SUFFIX = ".segment"
+_NANOSECONDS = re.compile(r"\d{20}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Part:
 
     table: str
     rows: int
-    block: bytes
+    block: bytes | memoryview
     """In the engine's own format, or a message `Sent`: the spans that become these rows."""
     is_sent: bool = False
 
@@ -68,7 +71,7 @@ class Segment:
         at = 0
         while at < len(data):
             end = _frame_end(data, at)
-            payload = data[at + _HEADER.size : end]
+            payload = memoryview(data)[at + _HEADER.size : end]
             if end and crc32(payload) == _HEADER.unpack_from(data, at)[2]:
                 yield list(_parts(payload))
                 at = end
@@ -235,21 +238,21 @@ def _locked(path: Path) -> FileIO:
 
 
 def _framed(frame: Frame) -> bytes:
-    pieces: list[bytes] = []
+    pieces: list[bytes | memoryview] = []
     for part in frame:
         name = f"{part.table}{_SENT * part.is_sent}".encode()
         pieces += [_PART.pack(len(name), part.rows, len(part.block)), name, part.block]
-    payload = b"".join(pieces)
-    head = struct.pack(">5sII", _MARK, len(payload), crc32(payload))
-    return head + struct.pack(">I", crc32(head)) + payload
+    checksum = reduce(lambda before, piece: crc32(piece, before), pieces, 0)
+    head = struct.pack(">5sII", _MARK, sum(map(len, pieces)), checksum)
+    return b"".join((head, struct.pack(">I", crc32(head)), *pieces))
 
 
-def _parts(payload: bytes) -> Iterator[Part]:
+def _parts(payload: memoryview) -> Iterator[Part]:
     at = 0
     while at < len(payload):
         name_length, rows, length = _PART.unpack_from(payload, at)
         at += _PART.size
-        name = payload[at : at + name_length].decode()
+        name = bytes(payload[at : at + name_length]).decode()
         at += name_length
         table = name.removesuffix(_SENT)
         yield Part(table, rows, payload[at : at + length], is_sent=table != name)
@@ -282,7 +285,9 @@ def _next_frame(data: bytes, at: int) -> int:
 
 
 def _made_at(path: Path) -> float:
-    return int(path.stem.partition("-")[0]) / 1e9
+    """Return what the name tells; a file that somebody put there came now."""
+    told = path.stem.partition("-")[0]
+    return int(told) / 1e9 if _NANOSECONDS.fullmatch(told) else time.time()
 
 
 def _write(file: FileIO, data: bytes) -> None:

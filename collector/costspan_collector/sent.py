@@ -1,15 +1,15 @@
 """Spans that the engine can read by itself, kept as they were sent.
 
-An outline of a span is what its attributes are called and which types they have, without what they
-hold. The spans of our shim have few outlines, so each is judged once: whether the engine's reading
-(`sql/insert_sent_*.sql`) is all there is to say about it. What depends on the values (the length of
-a text, whether parts sum to their cost) the engine checks as it reads; where a check fails, the
-spans are read by `normalise` after all.
+An outline of a span is what its attributes are called, without what they hold. The spans of our
+shim have few outlines, so each is judged once: whether the engine's reading
+(`sql/insert_sent_*.sql`) is all there is to say about it. What depends on the values (their types,
+the length of a text, whether parts sum to their cost) the engine checks as it reads; where a check
+fails, the spans are read by `normalise` after all.
 """
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from io import BytesIO
@@ -26,7 +26,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from costspan import semconv
 from costspan.errors import Rejected
-from costspan_collector.attributes import MOST_ATTRIBUTES, MOST_TEXTS
+from costspan_collector.attributes import MOST_ATTRIBUTES
 from costspan_collector.normalise import (
     CACHED_TOKENS,
     EPOCH,
@@ -51,14 +51,12 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {
     "bytes": _FIELD.TYPE_BYTES,
     "string": _FIELD.TYPE_STRING,
-    "bool": _FIELD.TYPE_BOOL,
-    "int32": _FIELD.TYPE_INT32,
     "uint64": _FIELD.TYPE_UINT64,
     "fixed64": _FIELD.TYPE_FIXED64,
 }
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     # The same request, once with its spans as bytes, once with what makes an outline. What a message
-    # does not name is dropped; a number is named as bool, so only that there is one is left of it.
+    # does not name is dropped.
     "Request": {"resource_spans*": (1, "Resource")},
     "Resource": {"scope_spans*": (2, "Scope")},
     "Scope": {"spans*": (2, "bytes")},
@@ -71,13 +69,9 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "parent_span_id": (4, "bytes"),
         "start_time_unix_nano": (7, "fixed64"),
         "end_time_unix_nano": (8, "fixed64"),
-        "attributes*": (9, "Pair"),
-        "status": (15, "Status"),
+        "attributes*": (9, "Named"),
     },
-    "Pair": {"key": (1, "bytes"), "value": (2, "Value")},
-    "Value": {"bool_value": (2, "bool"), "int_value": (3, "bool"), "array_value": (5, "Array")},
-    "Array": {"values*": (1, "Value")},
-    "Status": {"code": (3, "int32")},
+    "Named": {"key": (1, "bytes")},
     # As in sql/sent.proto.
     "Sent": {
         "spans*": (2, "bytes"),
@@ -123,7 +117,6 @@ def take(
     request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
 ) -> tuple[list[Sent], set[int]]:
     """Return what the engine can read of `request`, and the places of these spans in it."""
-    request.DiscardUnknownFields()
     canonical = request.SerializeToString()  # each field once, in order, so that all read it alike
     outlined = _CLASS["OutlinedRequest"].FromString(canonical)
     outlined.DiscardUnknownFields()
@@ -176,64 +169,39 @@ def _table_of(outline: bytes, earliest: int, latest: int) -> str:
 def _table(outline: bytes) -> str:
     """Return the table that spans of an outline belong in; empty where reading them takes more."""
     found = _CLASS["Outlined"].FromString(outline)
-    kinds = {pair.key.decode(errors="replace"): _kind(pair) for pair in found.attributes}
-    if not len(kinds) == len(found.attributes) <= MOST_ATTRIBUTES:
+    names = {named.key.decode(errors="replace") for named in found.attributes}
+    if not len(names) == len(found.attributes) <= MOST_ATTRIBUTES:
         return ""
-    if any(name.startswith(_CONTENT) for name in kinds):
+    if any(name.startswith(_CONTENT) for name in names):
         return ""
-    if any(name in kinds for name in GENAI):
-        return "calls" if _is_settled(kinds) and _fits(kinds, _OF_CALLS) else ""
-    if semconv.ATTEMPT in kinds:
-        return "http_attempts" if _fits(kinds, _OF_ATTEMPTS) else ""
+    if any(name in names for name in GENAI):
+        return "calls" if _is_settled(names) and _is_current(names, _OF_CALLS) else ""
+    if semconv.ATTEMPT in names:
+        return "http_attempts" if _is_current(names, _OF_ATTEMPTS) else ""
     return ""
 
 
-def _is_settled(kinds: Mapping[str, str]) -> bool:
+def _is_settled(names: Collection[str]) -> bool:
     """Return whether it came with a price, or without one for good, and used nothing but text."""
-    for name, kind in kinds.items():
+    for name in names:
         if name.startswith(semconv.COST_PART):
-            if kind != "int" or not METER.fullmatch(name.removeprefix(semconv.COST_PART)):
+            if not METER.fullmatch(name.removeprefix(semconv.COST_PART)):
                 return False
         elif name.startswith(_UNCOMMON) and name not in PREDICTIONS:
             return False
-    if semconv.PRICE_STATUS in kinds:
+    if semconv.PRICE_STATUS in names:
         return True
-    has_figures = semconv.COST_USD in kinds or semconv.INPUT_TOKENS in kinds
-    return semconv.ERROR_TYPE in kinds and not has_figures
+    has_figures = semconv.COST_USD in names or semconv.INPUT_TOKENS in names
+    return semconv.ERROR_TYPE in names and not has_figures
 
 
-def _fits(kinds: Mapping[str, str], wanted: Mapping[tuple[str, ...], str]) -> bool:
-    """Return whether all that is read goes by its current name, and has the type it should."""
-    for names, kind in wanted.items():
-        found = next((name for name in names if name in kinds), None)
-        if found is not None and (found != names[0] or kinds[found] != kind):
-            return False
-    return True
+def _is_current(names: Collection[str], read: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether nothing that is read goes by an older name of it alone."""
+    return all(known[0] in names or not any(name in names for name in known) for known in read)
 
 
-_OF_CALLS: Mapping[tuple[str, ...], str] = {
-    **dict.fromkeys(TEXTS.values(), "text"),
-    (semconv.COST_USD,): "text",
-    (semconv.PRICE_STATUS,): "text",
-    (semconv.PRICE_BOOK,): "text",
-    (semconv.PRICE_PATH,): "text",
-    (semconv.REQUEST_STREAM,): "bool",
-    (semconv.FINISH_REASONS,): "texts",
-    (semconv.TIME_TO_FIRST_CHUNK,): "text",  # a fraction, which an outline tells from no text
-    (semconv.RETRIES,): "int",
-    INPUT_TOKENS: "int",
-    OUTPUT_TOKENS: "int",
-    CACHED_TOKENS: "int",
-    (semconv.CACHE_WRITE_TOKENS,): "int",
-    (semconv.REASONING_TOKENS,): "int",
-}
-_OF_ATTEMPTS: Mapping[tuple[str, ...], str] = {
-    (semconv.ATTEMPT,): "int",
-    HTTP_METHOD: "text",
-    HTTP_ADDRESS: "text",
-    HTTP_STATUS: "int",
-    (semconv.ERROR_TYPE,): "text",
-}
+_OF_CALLS = (*TEXTS.values(), INPUT_TOKENS, OUTPUT_TOKENS, CACHED_TOKENS)
+_OF_ATTEMPTS = (HTTP_METHOD, HTTP_ADDRESS, HTTP_STATUS)
 _UNCOMMON = (
     semconv.USAGE,
     semconv.ESTIMATE,
@@ -242,8 +210,6 @@ _UNCOMMON = (
     semconv.IMAGE_INPUT_TOKENS,
     semconv.IMAGE_OUTPUT_TOKENS,
 )
-
-
 _CONTENT = (
     semconv.INPUT_MESSAGES,
     semconv.OUTPUT_MESSAGES,
@@ -254,22 +220,6 @@ _CONTENT = (
     "gen_ai.content",
 )
 """What was asked and answered. It is in no row, so it shall be on no disk either."""
-
-
-def _kind(pair: Any) -> str:  # noqa: ANN401 - its class is made above
-    """Return the type of an attribute; 'text' for all that the engine can tell from a text."""
-    value = pair.value
-    if not pair.HasField("value"):
-        return "nothing"
-    if value.HasField("int_value"):
-        return "int"
-    if value.HasField("bool_value"):
-        return "bool"
-    if not value.HasField("array_value"):
-        return "text"
-    items = value.array_value.values
-    is_plain = all(not item.ListFields() for item in items) and len(items) <= MOST_TEXTS
-    return "texts" if is_plain else "array"
 
 
 def _kept(
@@ -288,14 +238,14 @@ def _kept(
     return Sent(table, len(spans), block.getvalue())
 
 
-def accepted(table: str, block: bytes) -> Normalised:
+def accepted(table: str, block: bytes | memoryview) -> Normalised:
     """Return what became of the spans of a block that the engine has read into `table`."""
     message: Any = parse_length_prefixed(_CLASS["Sent"], BytesIO(block))
     fates = Counter({(str(message.service_name), table, ""): len(message.spans)})
     return Normalised(_received_at(message), fates=fates)
 
 
-def read(block: bytes) -> Normalised:
+def read(block: bytes | memoryview) -> Normalised:
     """Return the rows that the spans of a block make, without the engine.
 
     Raises:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -35,7 +35,7 @@ from costspan_collector.settings import (
 from costspan_collector.store import Store, attach, migrate
 from costspan_collector.store.door import open_door
 from costspan_collector.telemetry import render
-from costspan_dashboards.alerts import evaluate
+from costspan_dashboards.alerts.loop import Loop
 from costspan_dashboards.alerts.metrics import exposition
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
@@ -102,7 +102,8 @@ def serving(settings: Settings) -> Generator[Serving]:
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
             alerts = alerts.model_copy(update={"dashboard_url": url})
-        evaluate.add_jobs(scheduler, store, alerts)
+        since = partial(failing_since, pipeline)
+        Loop(store, alerts, book=book, store_failing_since=since).schedule(scheduler)
         scheduler.start()
         stack.callback(scheduler.shutdown)  # pyright: ignore  apscheduler 3 ships no types
         yield Serving(url, store, pipeline)
@@ -132,6 +133,13 @@ def _app(settings: Settings, store: Store, pipeline: Pipeline, book: Book) -> An
             *routes(pipeline, settings.receiver, book=book),
         ],
     )
+
+
+def failing_since(pipeline: Pipeline) -> datetime | None:
+    """Return since when rows wait for a store that takes none."""
+    if not pipeline.behind:
+        return None
+    return datetime.now(UTC) - timedelta(seconds=pipeline.backlog.oldest_seconds)
 
 
 def _metrics(settings: Settings, store: Store, pipeline: Pipeline, request: Request) -> Response:

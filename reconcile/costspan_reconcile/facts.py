@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from costspan.quantities import part_of
 from costspan_collector.store import Store, load_sql
@@ -37,9 +37,16 @@ from costspan_reconcile.openai_costs import COSTS, ApiKey
 from costspan_reconcile.price_truth import CHANGE_WITHIN, DISCOUNT_WITHIN, Paid, paid_prices
 
 _PACKAGE = "costspan_reconcile"
-_DAYS_AT_ONCE = 7
+_DAYS_AT_ONCE = 14
 _ONE_DAY = timedelta(days=1)
-_Dated = TypeVar("_Dated", BilledLine, ProviderUsage, "KindOfCall")
+
+
+class _OfDay(Protocol):
+    @property
+    def day(self) -> date: ...
+
+
+_Dated = TypeVar("_Dated", bound=_OfDay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +168,9 @@ class Facts:
     def _some_days(self, since: date, until: date, now: datetime) -> Iterator[DayFacts]:
         # The zero of a line that vanished would be taken for a price, and match what is gone.
         billed_lines = ledger.billed_lines(self.store, since, until)
-        bill = _by_day(line for line in billed_lines if not line.vanished)
-        counts = _by_day(ledger.provider_usage(self.store, since, until))
-        kinds = _by_day(
+        bill = by_day(line for line in billed_lines if not line.vanished)
+        counts = by_day(ledger.provider_usage(self.store, since, until))
+        kinds = by_day(
             self.store.select(load_sql(_PACKAGE, "estimates"), KindOfCall, since=since, until=until)
         )
         for number in range((until - since).days):
@@ -468,7 +475,8 @@ def _count_beside(bill: Sequence[Reading], counts: Sequence[Reading]) -> Reading
     return newest if newest.fetched_at >= stands_since else None
 
 
-def _by_day(rows: Iterable[_Dated]) -> dict[date, list[_Dated]]:
+def by_day(rows: Iterable[_Dated]) -> dict[date, list[_Dated]]:
+    """Return the rows of each day, in their order."""
     found: dict[date, list[_Dated]] = {}
     for row in rows:
         found.setdefault(row.day, []).append(row)

@@ -148,7 +148,7 @@ def _paired(bill: Sequence[Billed], spans: Sequence[Estimated]) -> list[Line]:
     keyless = {(row.project, row.item.family) for row in bill} - {
         (row.project, row.item.family) for row in bill if row.api_key_id
     }
-    for level, product in (("M3", _itself), ("M3", _family), ("M4", _product)):
+    for level, product in (("M3", exactly), ("M3", by_family), ("M4", by_product)):
         # Spans of a known key meet a bill without keys only where the bill knows no key at all.
         lost = [
             row
@@ -179,7 +179,7 @@ def _same_family(
         return []
     return [
         (some_bill[0], some_spans[0])
-        for some_bill, some_spans in _by_place(bill, spans, _family, _key)
+        for some_bill, some_spans in _by_place(bill, spans, by_family, _key)
         if len(some_bill) == len(some_spans) == 1
         and id(some_bill[0]) in left_bill
         and id(some_spans[0]) in left_spans
@@ -533,13 +533,16 @@ def _no_key(row: Billed | Estimated) -> str:  # noqa: ARG001 - it stands where `
     return ""
 
 
-def _itself(item: LineItem) -> LineItem:
+def exactly(item: LineItem) -> LineItem:
+    """Return what is common to both sides where they name the same product."""
     return item
 
 
-def _family(item: LineItem) -> LineItem:
+def by_family(item: LineItem) -> LineItem:
+    """Return what is common to both sides where only one of them dates the model."""
     return item.family
 
 
-def _product(item: LineItem) -> LineItem:
+def by_product(item: LineItem) -> LineItem:
+    """Return what is common to both sides where they do not tell the same tiers and contexts."""
     return item.product.family

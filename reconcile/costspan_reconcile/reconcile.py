@@ -49,7 +49,7 @@ from costspan_reconcile.price_truth import (
     is_discounted,
     unit_prices,
 )
-from costspan_reconcile.results import ReconRun, write
+from costspan_reconcile.results import ReconRun, Results
 from costspan_reconcile.tolerances import Tolerances
 
 __all__ = ["Reconciled", "name_key", "reconcile_days"]
@@ -107,6 +107,7 @@ def reconcile_days(
         if before.get(today.facts.day) != inputs:
             run.judge(yesterday, today, tomorrow, inputs)
             changed += 1
+    run.results.write()
     return Reconciled(len(days), changed, blocked)
 
 
@@ -165,6 +166,7 @@ class _Run:
     def __init__(
         self, run_id: UUID, now: datetime, facts: Facts, prices: Prices, tolerances: Tolerances
     ) -> None:
+        self.results = Results(facts.store)
         self._run_id = run_id
         self._now = now
         self._facts = facts
@@ -208,7 +210,7 @@ class _Run:
         ]
 
     def judge(self, yesterday: _Day, today: _Day, tomorrow: _Day, inputs_sha256: str) -> None:
-        """Explain a day and keep the result."""
+        """Explain a day and add it to the results."""
         facts = today.facts
         dropped = facts.day in self._facts.dropped
         around = self._surroundings(yesterday, today, tomorrow)
@@ -220,8 +222,7 @@ class _Run:
         reason = facts.reason
         if dropped:
             reason = "the calls of this day were dropped by retention, so it is not compared"
-        write(
-            self._facts.store,
+        self.results.add(
             self._row(today, lines, reason, inputs_sha256, blocked=facts.blocked or dropped),
             lines,
             around,

@@ -11,6 +11,9 @@ from costspan_collector.store import Store
 from costspan_reconcile.amounts import kept
 from costspan_reconcile.explain import Explained, Surroundings
 
+_LINES_AT_ONCE = 10_000
+"""Held in memory together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconRun:
@@ -81,15 +84,30 @@ class _Component:
     amount_usd: Decimal
 
 
-def write(store: Store, run: ReconRun, lines: Iterable[Explained], around: Surroundings) -> None:
-    """Keep the result of one day. Until the last row is written the result before it holds."""
-    lines = [*lines]
-    store.insert("recon_lines", [_line(run.run_id, line, around) for line in lines])
-    store.insert(
-        "recon_components",
-        [row for line in lines for row in _components(run.run_id, around.day, line)],
-    )
-    store.insert("recon_runs", [run])
+class Results:
+    """What a run found, of some days at once. Until `write`, the results before them hold."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs: list[ReconRun] = []
+        self._lines: list[_Line] = []
+        self._components: list[_Component] = []
+
+    def add(self, run: ReconRun, lines: Iterable[Explained], around: Surroundings) -> None:
+        """Add the result of one day; write where it is enough."""
+        for line in lines:
+            self._lines.append(_line(run.run_id, line, around))
+            self._components += _components(run.run_id, around.day, line)
+        self._runs.append(run)
+        if len(self._lines) >= _LINES_AT_ONCE:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was added, last the rows that make the others count."""
+        self._store.insert("recon_lines", self._lines)
+        self._store.insert("recon_components", self._components)
+        self._store.insert("recon_runs", self._runs)
+        self._lines, self._components, self._runs = [], [], []
 
 
 def _line(run_id: UUID, explained: Explained, around: Surroundings) -> _Line:

@@ -10,7 +10,7 @@ from costspan_dashboards.alerts.evaluate import evaluate_now
 from costspan_dashboards.alerts.queries import live_alerts
 from costspan_dashboards.alerts.settings import Alerts
 
-_FAILING = """
+FAILING = """
 INSERT INTO calls (started_at, trace_id, span_id, feature, request_model, status, error_type,
     duration_us, received_at, ingest_id)
 SELECT fromUnixTimestamp64Micro(toInt64({since:Int64} + number * 3000000), 'UTC') AS started_at,
@@ -26,7 +26,7 @@ def main(url: str, what: str, now: str, first: str = "") -> None:
     if what == "prepare":
         migrate(store)
         since = at - timedelta(minutes=10)
-        store.command(_FAILING, since=int(since.timestamp() * 1e6))
+        store.command(FAILING, since=int(since.timestamp() * 1e6))
         return
     if first:
         for table in ("alert_events", "alert_states", "notifications"):

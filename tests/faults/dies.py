@@ -13,10 +13,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from costspan_collector.store import Store
 
+import_module("pandas")  # which the client of the store does late: once for all forks
 _insert_blocks, _command = Store.insert_blocks, Store.command
 
 

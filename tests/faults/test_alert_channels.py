@@ -18,12 +18,13 @@ from costspan.errors import Rejected
 from costspan_collector.store import Store
 from costspan_dashboards.alerts.alertmanager import push
 from costspan_dashboards.alerts.cause import Contributor
-from costspan_dashboards.alerts.channels import Channel, open_channels
-from costspan_dashboards.alerts.evaluate import Key, add_jobs, evaluate_now, keep, step
+from costspan_dashboards.alerts.channels import Channel, names, open_channels
+from costspan_dashboards.alerts.evaluate import Key, evaluate_now, keep, step
 from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.loop import Loop
 from costspan_dashboards.alerts.message import Message
 from costspan_dashboards.alerts.metrics import exposition
-from costspan_dashboards.alerts.outbox import Sent, channel_findings, send_due
+from costspan_dashboards.alerts.outbox import Sent, channel_findings, health, send_due
 from costspan_dashboards.alerts.queries import last_evaluation, recent_deliveries
 from costspan_dashboards.alerts.scopes import Scope
 from costspan_dashboards.alerts.settings import Alerts
@@ -160,7 +161,8 @@ class Outbox:
 
     def down(self, seconds: float) -> list[Finding]:
         """Return what is said of channels."""
-        return channel_findings(self.store, self.channels, NOW + timedelta(seconds=seconds))
+        now = NOW + timedelta(seconds=seconds)
+        return channel_findings(health(self.store, names(self.channels), now), now)
 
 
 @pytest.fixture
@@ -404,6 +406,37 @@ def test_the_heartbeat_is_asked_for_after_an_evaluation_that_worked(
     assert evaluate_now(store, settings, NOW).not_told == {"heartbeat": "answered 500"}
 
 
+def test_an_alertmanager_and_a_heartbeat_that_do_not_answer_are_alerts_of_their_own(
+    store: Store, webhook: Webhook
+) -> None:
+    here, nowhere = f"http://127.0.0.1:{webhook.server_address[1]}", "http://127.0.0.1:1"
+
+    def down(minute: float, alertmanager: str, heartbeat: str) -> list[str]:
+        settings = Alerts.model_validate(
+            {
+                "for_seconds": 0,
+                "alertmanager_url": alertmanager,
+                "heartbeat_url": f"{heartbeat}/{SECRET}",
+                "webhook_url": here,
+            }
+        )
+        seen = evaluate_now(store, settings, NOW + minute * MINUTE)
+        assert SECRET not in str(seen)
+        return [one.episode for one in seen.findings if one.rule == "channel_down"]
+
+    assert [down(minute, nowhere, nowhere) for minute in range(5)] == [[]] * 5
+    assert down(5.1, nowhere, here) == ["alertmanager", "heartbeat"]
+    assert sorted(body["title"] for body in webhook.bodies) == [
+        "[TICKET] channel_down: Messages do not arrive through alertmanager",
+        "[TICKET] channel_down: Messages do not arrive through heartbeat",
+    ]
+    assert down(6, nowhere, here) == ["alertmanager"]  # the heartbeat was answered
+    assert down(7, here, here) == ["alertmanager"]
+    assert down(8, here, here) == []
+    rows = [one for one in recent_deliveries(store, _ALL) if one.channel == "alertmanager"]
+    assert [(one.outcome, one.detail) for one in rows] == [("delivered", "")]
+
+
 def test_prometheus_reads_states_spend_and_messages(outbox: Outbox) -> None:
     outbox.see(0, found())
     outbox.at(0)
@@ -430,7 +463,7 @@ def test_a_bad_address_is_refused_at_the_start_by_its_place(
 ) -> None:
     settings = Alerts.model_validate({setting: value})
     with pytest.raises(Rejected, match=words) as refused:
-        add_jobs(BackgroundScheduler(), store, settings)
+        Loop(store, settings)
     assert SECRET not in str(refused.value)
 
 
@@ -452,7 +485,7 @@ def test_no_secret_is_logged_stored_or_named(
 def test_the_scheduler_evaluates_and_leaves_a_row(store: Store) -> None:
     scheduler = BackgroundScheduler(timezone="UTC")
     scheduler.start(paused=True)
-    add_jobs(scheduler, store, Alerts(), clock=lambda: NOW)
+    Loop(store, Alerts(), lambda: NOW).schedule(scheduler)
     job: Any = scheduler.get_job("alerts")  # pyright: ignore[reportUnknownVariableType]
     job.func()
     scheduler.shutdown()
@@ -469,7 +502,7 @@ def test_between_evaluations_what_failed_is_sent_again(outbox: Outbox, webhook: 
     settings = outbox.settings.model_copy(update={"notify_urls": SecretStr("")})
     scheduler = BackgroundScheduler(timezone="UTC")
     scheduler.start(paused=True)
-    add_jobs(scheduler, outbox.store, settings, clock=lambda: next(times))
+    Loop(outbox.store, settings, lambda: next(times)).schedule(scheduler)
     for name in ("alerts", "alert_messages", "alert_messages"):
         job: Any = scheduler.get_job(name)  # pyright: ignore[reportUnknownVariableType]
         job.func()

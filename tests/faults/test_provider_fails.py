@@ -18,7 +18,8 @@ from costspan.errors import Rejected, Unavailable
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import ledger, openai_costs, queries
-from costspan_reconcile.schedule import Summary, reconcile_now
+from costspan_reconcile.fetch import Fetched
+from costspan_reconcile.schedule import Summary, fetch_now, reconcile_now
 from costspan_reconcile.settings import Reconcile
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -74,6 +75,12 @@ def spend(store: Store) -> Callable[..., None]:
 
 def read(store: Store, settings: Reconcile, hours: int = 0) -> Summary:
     return reconcile_now(store, settings, NOW + timedelta(hours=hours))
+
+
+def ask(store: Store, settings: Reconcile, hours: int = 0) -> Fetched:
+    """Read the bill and compare nothing: most faults are seen before that."""
+    now = NOW + timedelta(hours=hours)
+    return fetch_now(store, settings, now, days=settings.lookback_days)
 
 
 def day(store: Store) -> queries.DayRow:
@@ -182,7 +189,7 @@ def test_an_answer_that_cannot_be_whole_is_refused_and_the_last_good_bill_stays(
     change: Callable[[dict[str, Any]], None],
     reason: str,
 ) -> None:
-    read(store, settings)
+    ask(store, settings)
     provider.answer = changed(provider, change)
 
     summary = read(store, settings, hours=1)
@@ -238,9 +245,9 @@ def test_rows_that_miss_the_days_total_are_not_kept(
 
     provider.answer = answer
 
-    summary = read(store, settings)
+    fetched = ask(store, settings)
 
-    (reason,) = summary.fetched.kept.blocked
+    (reason,) = fetched.kept.blocked
     assert reason == (
         f"{DAY}: BLOCKED_INCOMPLETE: the rows add up to $12.5, "
         "the day asked for as a whole to $14.75"
@@ -256,7 +263,7 @@ def test_the_open_day_may_grow_between_two_requests(
             provider.charge(NOW.date(), ITEM, "1", quantity=1)
 
     provider.answer = grow
-    assert read(store, settings).fetched.kept.blocked == ()
+    assert ask(store, settings).kept.blocked == ()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_a_refusal_is_one_clear_line_without_the_key(
 ) -> None:
     body = json.dumps({"error": {"message": f"Incorrect API key: {provider.ADMIN_KEY}"}})
     provider.fail(status, body)
-    failure = read(store, settings).fetched.failure
+    failure = ask(store, settings).failure
     assert isinstance(failure, kind)
     assert says in str(failure)
     assert "\n" not in str(failure)
@@ -305,7 +312,7 @@ def test_a_server_that_is_not_there_is_tried_again_later(
         lookback_days=2,
         timeout_seconds=2,
     )
-    failure = read(store, gone).fetched.failure
+    failure = ask(store, gone).failure
     assert isinstance(failure, Unavailable)
     assert "127.0.0.1 does not answer" in str(failure)
     assert "the next run tries again" in str(failure)
@@ -318,7 +325,7 @@ def test_a_server_that_takes_too_long_is_tried_again_later(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         base_url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         slow = settings.model_copy(update={"base_url": base_url, "timeout_seconds": 0.05})
-        failure = read(store, slow).fetched.failure
+        failure = ask(store, slow).failure
     assert isinstance(failure, Unavailable)
     assert "127.0.0.1 does not answer in time" in str(failure)
     assert "COSTSPAN_RECONCILE_TIMEOUT_SECONDS gives it longer" in str(failure)
@@ -329,7 +336,7 @@ def test_what_is_no_page_is_refused(
     store: Store, provider: Any, settings: Reconcile, body: str
 ) -> None:
     provider.fail(200, body, only="costs")
-    assert isinstance(read(store, settings).fetched.failure, Rejected)
+    assert isinstance(ask(store, settings).failure, Rejected)
 
 
 def test_the_bill_is_worth_having_without_the_usage_and_the_names(
@@ -350,9 +357,9 @@ def test_a_count_that_is_no_count_spoils_the_usage_alone(
     store: Store, provider: Any, settings: Reconcile, count: object
 ) -> None:
     provider.count(DAY, "gpt-4o", input_tokens=count)
-    summary = read(store, settings)
-    assert summary.fetched.failure is None
-    (note,) = summary.fetched.notes
+    fetched = ask(store, settings)
+    assert fetched.failure is None
+    (note,) = fetched.notes
     assert note.startswith("no usage of completions: input_tokens")
 
 
@@ -360,9 +367,9 @@ def test_a_list_of_projects_that_is_no_list_costs_only_the_names(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.fail(200, '"nothing"', only="projects")
-    summary = read(store, settings)
-    assert summary.fetched.failure is None
-    (note,) = summary.fetched.notes
+    fetched = ask(store, settings)
+    assert fetched.failure is None
+    (note,) = fetched.notes
     assert note == "no names of keys: projects: the list is not what the SDK expects"
 
 
@@ -370,7 +377,7 @@ def test_the_bill_of_another_organization_replaces_nothing(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.answer = changed(provider, of_organization("org-a"))
-    assert read(store, settings).fetched.failure is None
+    assert ask(store, settings).failure is None
     provider.bill[DAY][0]["amount"] = "777"
     provider.answer = changed(provider, of_organization("org-b"))
     failure = read(store, settings, hours=1).fetched.failure
@@ -388,7 +395,7 @@ def test_the_bill_of_another_organization_replaces_nothing(
 def test_an_organization_with_nothing_at_all_is_not_the_one_that_had_a_bill(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
-    read(store, settings)
+    ask(store, settings)
     provider.bill.clear()
     summary = read(store, settings, hours=1)
     assert "the bill read before has $12.5 from 2026-11-18" in str(summary.fetched.failure)
@@ -411,10 +418,10 @@ def test_a_bill_that_is_only_late_is_not_another_organizations(
 ) -> None:
     provider.bill.clear()
     spend(NOW.date() - timedelta(days=1), "9")
-    assert read(store, settings).fetched.failure is None  # a day that ended twelve hours ago
+    assert ask(store, settings).failure is None  # a day that ended twelve hours ago
     spend(DAY, "9")
     provider.count(DAY, "gpt-4o", input_tokens=10)
-    assert read(store, settings, hours=1).fetched.failure is None  # used, and not billed yet
+    assert ask(store, settings, hours=1).failure is None  # used, and not billed yet
 
 
 def test_the_admin_key_is_in_no_row_no_log_and_no_error(
@@ -431,7 +438,7 @@ def test_the_admin_key_is_in_no_row_no_log_and_no_error(
         provider.answer = None
         if status != 200:
             provider.fail(status, refusal)
-        failure = read(store, settings, hours=status).fetched.failure
+        failure = ask(store, settings, hours=status).failure
         told += traceback.format_exception(failure)
         while failure is not None:  # what a debugger or an error tracker would walk to
             told.append(repr(vars(failure)))
@@ -451,9 +458,9 @@ def test_the_admin_key_may_be_in_a_file_which_may_change(
     filed = settings.model_copy(
         update={"admin_key": SecretStr("sk-old"), "admin_key_file": file},
     )
-    assert read(store, filed).fetched.failure is None
+    assert ask(store, filed).failure is None
     file.write_text("sk-revoked")
-    assert "does not accept" in str(read(store, filed).fetched.failure)
+    assert "does not accept" in str(ask(store, filed).failure)
     file.unlink()
     with pytest.raises(Rejected, match="ADMIN_KEY_FILE: cannot read it"):
         read(store, filed)
@@ -475,7 +482,7 @@ def test_a_crash_before_the_last_write_leaves_the_revision_before(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "insert", crash)
         with pytest.raises(Unavailable, match="the disk is gone"):
-            read(store, settings, hours=1)
+            ask(store, settings, hours=1)
     (line,) = ledger.billed_lines(store, DAY, NOW.date())
     assert (line.amount, line.revision) == ("12.5", 1)
     read(store, settings, hours=2)

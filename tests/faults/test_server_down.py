@@ -162,19 +162,6 @@ def test_a_server_that_is_away_for_ten_minutes_costs_no_call(
 
 
 @pytest.fixture
-def empty(engine: Store) -> Iterator[Store]:
-    make_empty(engine)
-    yield engine
-    make_empty(engine)
-
-
-def make_empty(engine: Store) -> None:
-    engine.command("DROP DATABASE costspan SYNC")
-    engine.command("CREATE DATABASE costspan")
-    engine.command("USE costspan")
-
-
-@pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a collector of its own; return the addresses it tells. Its log is in `log`."""
     processes: list[subprocess.Popen[str]] = []

@@ -1,6 +1,6 @@
 """A frame read from the store and one built from the same calls hold equal cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -126,12 +126,16 @@ def built(store: Store, names: Names) -> Cells:
 
 
 @pytest.fixture
-def frame(store: Store) -> Frame:
+def frame(store: Store, remembered: Callable[..., None]) -> Frame:
     """The frame of NOW, read from three weeks of calls."""
-    since = int((NOW - timedelta(days=21)).timestamp() * 1e6)
-    store.command(ADD, since=since, count=21 * 86400 // 397)
-    store.command(RETRIED)
-    refresh(store, overlap=timedelta(0))
+
+    def weeks() -> None:
+        since = int((NOW - timedelta(days=21)).timestamp() * 1e6)
+        store.command(ADD, since=since, count=21 * 86400 // 397)
+        store.command(RETRIED)
+        refresh(store, overlap=timedelta(0))
+
+    remembered("three_weeks", weeks)
     return read_frame(store, NOW, UNTIL)
 
 

@@ -75,14 +75,22 @@ def add(store: Store) -> Add:
 
 
 @pytest.fixture
-def history(add: Add) -> Callable[..., None]:
+def history(store: Store, add: Add, remembered: Callable[..., None]) -> Callable[..., None]:
     """Two clean weeks: chat, and agent on a dearer model, one call in a hundred or so failing."""
 
-    def put(days: float = 14, until: datetime = NOW) -> None:
-        since = until - timedelta(days=days)
+    def calls(since: datetime, until: datetime) -> None:
         add(since, until, 1, feature="chat")
         add(since, until, 0.5, feature="agent", model="gpt-4.1", team="lab", cost="0.02",
             fail_every=113)  # fmt: skip
+
+    def weeks() -> None:
+        calls(NOW - timedelta(days=14), NOW - 60 * MINUTE)
+        refresh(store, overlap=timedelta(0))
+
+    def put(until: datetime = NOW) -> None:
+        remembered("two_weeks", weeks)
+        if until == NOW:
+            calls(NOW - 60 * MINUTE, NOW)
 
     return put
 
@@ -258,8 +266,11 @@ def test_calls_that_arrive_late_raise_nothing(
 
 def test_a_replayed_batch_counts_once(store: Store, history: Callable[..., None]) -> None:
     history()
-    history()
-    history()
+    for _ in range(2):  # which doubles what is there
+        store.command(
+            "INSERT INTO calls SELECT * FROM calls WHERE started_at >= {since:DateTime('UTC')}",
+            since=NOW - timedelta(days=1),
+        )
     assert evaluate(store, NOW).findings == ()
 
 

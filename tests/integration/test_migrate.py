@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -25,19 +24,6 @@ class Applied:
 class Sum:
     calls: int
     cost_usd: Decimal
-
-
-@pytest.fixture
-def empty(engine: Store) -> Iterator[Store]:
-    make_empty(engine)  # tests before may have left a migrated store
-    yield engine
-    make_empty(engine)
-
-
-def make_empty(engine: Store) -> None:
-    engine.command("DROP DATABASE costspan SYNC")
-    engine.command("CREATE DATABASE costspan")
-    engine.command("USE costspan")
 
 
 def tables(store: Store) -> set[str]:
@@ -77,6 +63,26 @@ def test_a_file_edited_after_it_was_applied_is_refused(empty: Store) -> None:
     for ask in (migrate, pending):
         with pytest.raises(Rejected, match=r"0001_calls\.sql changed after it was applied"):
             ask(empty)
+
+
+def test_rows_are_moved_on_a_server_only_where_nobody_else_inserts(empty: Store) -> None:
+    old = [file for file in pending(empty) if file.name < "0011"]
+    server = Store(lambda: empty._client, "https://clickhouse.example:8443")
+    for statement in (s for file in old for s in file.statements):
+        empty.command(statement)
+    empty.command(
+        "CREATE TABLE schema_migrations (name String, sha256 String, applied_at DateTime64(3, 'UTC') "
+        "DEFAULT now64(3)) ENGINE = ReplacingMergeTree ORDER BY name"
+    )
+    for file in old:
+        empty.command(
+            "INSERT INTO schema_migrations (name, sha256) VALUES ({name:String}, {sha256:String})",
+            name=file.name,
+            sha256=file.sha256,
+        )
+    with pytest.raises(Rejected, match="stop every collector of this server, then run `costspan migrate --alone`"):
+        migrate(server)
+    assert pending(empty)[0].name > "0010"
 
 
 def test_an_upgrade_keeps_every_row_and_rolls_it_up(empty: Store) -> None:

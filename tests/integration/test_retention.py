@@ -1,5 +1,6 @@
 """Rows go when their time is over, their sums stay, and nothing comes back by itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -50,22 +51,25 @@ def calls(count: int = 9) -> list[Call]:
 
 
 @pytest.fixture
-def filled(store: Store) -> Store:
-    store.insert("calls", calls())  # up to and with today
-    store.insert(
-        "http_attempts",
-        [
-            HttpAttempt(
-                started_at=call.started_at,
-                trace_id=call.trace_id,
-                span_id=call.span_id,
-                received_at=FIRST,
-                ingest_id=1,
-            )
-            for call in calls()
-        ],
-    )
-    refresh(store, overlap=AT_ONCE)
+def filled(store: Store, remembered: Callable[[str, Callable[[], None]], None]) -> Store:
+    def fill() -> None:
+        store.insert("calls", calls())  # up to and with today
+        store.insert(
+            "http_attempts",
+            [
+                HttpAttempt(
+                    started_at=call.started_at,
+                    trace_id=call.trace_id,
+                    span_id=call.span_id,
+                    received_at=FIRST,
+                    ingest_id=1,
+                )
+                for call in calls()
+            ],
+        )
+        refresh(store, overlap=AT_ONCE)
+
+    remembered("nine_calls", fill)
     return store
 
 

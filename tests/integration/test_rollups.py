@@ -264,7 +264,13 @@ def test_what_is_wrong_in_a_rollup_is_found_and_mended(store: Store) -> None:
     store.command(
         "INSERT INTO latency_5m (slot, feature, calls) VALUES ('2026-11-01 00:05:00', 'x', 3)"
     )
-    costs, latency, day = sorted(verify(store).differences, key=lambda row: row.rollup)
+    store.command(
+        "INSERT INTO signals_5m SELECT s.* REPLACE (attempts + 1 AS attempts, log_duration * 1.001 AS "
+        "log_duration, version + 1 AS version) FROM signals_5m AS s FINAL WHERE log_duration > 0 "
+        "ORDER BY slot, team LIMIT 1"
+    )
+    store.command("INSERT INTO signals_5m (slot, key, attempts) VALUES ('2026-11-02 00:05:00', 'k', 2)")
+    costs, latency, day, gone, attempts, logs = sorted(verify(store).differences, key=lambda row: row.rollup)
     assert (costs.figure, Decimal(costs.kept) - Decimal(costs.counted)) == (
         "cost_usd",
         Decimal("0.000000000001"),
@@ -274,6 +280,13 @@ def test_what_is_wrong_in_a_rollup_is_found_and_mended(store: Store) -> None:
     )
     assert str(day) == (
         "latency_daily 2026-11-01 00:00 ((none), x, (none)): calls is 0, the calls say 3"
+    )
+    assert (attempts.rollup, attempts.figure) == ("signals_5m", "attempts")
+    assert int(attempts.kept) == int(attempts.counted) + 1
+    assert (logs.rollup, logs.figure) == ("signals_5m", "log_duration")
+    assert str(gone) == (
+        "signals_5m 2026-11-02 00:05 ((none), (none), (none), (none), k, (none), (none), (none), "
+        "(none)): attempts is 2, the calls say 0"
     )
     rebuild(store, known_hours(store), overlap=AT_ONCE)
     assert verify(store).differences == ()

@@ -233,7 +233,18 @@ ODD: list[dict[str, Any]] = [
     {"gen_ai.response.finish_reasons": [""]},
     {"gen_ai.response.finish_reasons": [1.5]},
     {"gen_ai.response.finish_reasons": [LONG]},
+    {"gen_ai.response.finish_reasons": "stop"},
+    {"gen_ai.response.finish_reasons": 0},
+    {"gen_ai.response.finish_reasons": ["stop"] * 129},
+    {"gen_ai.request.stream": 0},
+    {"gen_ai.request.stream": ""},
+    {"gen_ai.request.stream": AnyValue()},
     {"gen_ai.operation.name": "invoke_agent"},
+    {"gen_ai.usage.input_tokens": "5"},
+    {"gen_ai.usage.cache_read.input_tokens": ""},
+    {"gen_ai.usage.output_tokens": 0.0},
+    {"gen_ai.usage.reasoning.output_tokens": False},
+    {"costspan.request.retries": AnyValue()},
     {"gen_ai.usage.input_tokens": -1},
     {"gen_ai.usage.output_tokens": 2**40 + 1},
     {"gen_ai.usage.reasoning.output_tokens": -(2**63)},
@@ -253,6 +264,9 @@ ODD: list[dict[str, Any]] = [
     {"costspan.cost.usd": "1000000"},
     {"costspan.cost.usd": "-0.00021"},
     {"costspan.cost.usd": "٣"},
+    {"costspan.cost.part.cached_input": ""},
+    {"costspan.cost.part.cached_input": 0.0},
+    {"costspan.cost.part.cached_input": AnyValue()},
     {"costspan.cost.part.input": -1},
     {"costspan.cost.part.input": 10**18},
     {"costspan.cost.part.input": 2**63 - 1, "costspan.cost.part.output": 2**63 - 1},
@@ -286,6 +300,33 @@ def test_the_engine_reads_nothing_where_a_value_is_odd(store: Store, wire: Any) 
             pass
     assert missed == []
     assert store.select("SELECT * FROM calls", Call) == []
+
+
+ODD_ATTEMPTS: list[dict[str, Any]] = [
+    {"costspan.request.attempt": ""},
+    {"costspan.request.attempt": 65536},
+    {"http.response.status_code": "200"},
+    {"http.response.status_code": 0.0},
+    {"http.response.status_code": 1000},
+    {"http.request.method": AnyValue()},
+    {"error.type": "x" * 1025},
+]
+
+
+def test_the_engine_reads_no_attempt_where_a_value_is_odd(store: Store, wire: Any) -> None:
+    good = {"costspan.request.attempt": 0, "http.request.method": "POST"}
+    statement = load_sql("costspan_collector", "insert_sent_http_attempts")
+    for changes in ({}, *ODD_ATTEMPTS):
+        request = wire.request(wire.plain_span(1, {**good, **changes}))
+        (sent,), _ = take(request, received_at=wire.now, ingest_id=1)
+        expected = normalise(request, received_at=wire.now, ingest_id=1)
+        try:
+            store.insert_read("http_attempts", sent.block, statement=statement, schema=SCHEMA)
+            assert not changes
+            assert store.select("SELECT * FROM http_attempts", HttpAttempt) == expected.attempts
+        except Rejected:
+            assert changes
+            assert replace(read(sent.block), senders=[]) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -133,7 +133,14 @@ def shared_out(
     store.insert("allocation_lines", lines)
     store.insert("allocations", weights)
     sql = load_sql("costspan_reconcile.allocate", "share_out")
-    store.command(sql, allocation_id=allocation_id, run_id=uuid4(), day=DAY, rest=False)
+    store.command(
+        sql,
+        allocation_ids=[allocation_id],
+        run_ids=[uuid4()],
+        since=DAY,
+        until=DAY + timedelta(days=1),
+        rest=False,
+    )
     found: defaultdict[str, dict[Any, Decimal]] = defaultdict(dict)
     wanted = "line_item, kind, team, feature, user, customer, amount_usd"
     for row in store.select(

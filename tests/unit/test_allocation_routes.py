@@ -7,13 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from costspan_reconcile.allocate.routes import BilledLine, KindOfCall, routes
+from costspan_reconcile.allocate.routes import CallKind, MatchedLine, routes
 from costspan_reconcile.facts import Keys
 from costspan_reconcile.openai_costs import ApiKey
 
+DAY = date(2026, 11, 18)
 KEYS = Keys([ApiKey("p", "", "key_1", "", "aaaa"), ApiKey("p", "", "key_2", "", "bbbb")], ())
-CALL = KindOfCall("p", "aaaa", "gpt-4o-2024-08-06", "default", "short", ("input",))
-LINE = BilledLine(
+CALL = CallKind(DAY, "p", "aaaa", "gpt-4o-2024-08-06", "default", "short", ("input",))
+LINE = MatchedLine(
+    day=DAY,
     project="p",
     api_key_id="key_1",
     line_item="gpt-4o-2024-08-06, input",
@@ -27,8 +29,8 @@ LINE = BilledLine(
 )
 
 
-def found(call: KindOfCall, *lines: BilledLine) -> list[str]:
-    made = routes(UUID(int=1), date(2026, 11, 18), lines, [call], KEYS)
+def found(call: CallKind, *lines: MatchedLine) -> list[str]:
+    made = routes(UUID(int=1), lines, [call], KEYS)
     return [f"{route.meter} > {route.api_key_id} {route.line_item}" for route in made]
 
 
@@ -69,7 +71,7 @@ def test_every_meter_of_a_call_has_its_own_line() -> None:
     ],
 )
 def test_a_call_is_found_as_its_line_was_matched(
-    level: str, key: str, item: str, call: KindOfCall
+    level: str, key: str, item: str, call: CallKind
 ) -> None:
     line = replace(LINE, match_level=level, api_key_id=key, line_item=item)
     assert found(call, line) == [f"input > {key} {item}"]

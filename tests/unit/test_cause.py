@@ -164,4 +164,4 @@ def test_the_parts_of_a_change_add_up_to_the_last_digit(
     after = sum((each.cost for each in present.values()), Fraction(0))
     assert tuple(parts) == PARTS
     assert sum(parts.values()) == after - before
-    assert leading(parts, before) == kind
+    assert leading(parts) == kind

@@ -95,7 +95,7 @@ def test_a_months_last_minute_leaves_hardly_anything_to_forecast() -> None:
     assert 0 < forecast.expected_pico - forecast.spent_pico < PICO
 
 
-@pytest.mark.parametrize("known", [1, 5, 10, 40])
+@pytest.mark.parametrize("known", [1, 5, 10, 36])
 def test_with_too_little_history_there_is_no_interval(known: int) -> None:
     first, costs, at, _ = simulated(1, 14)
     forecast = month_end(first + 70 - known, costs[-known:], at)

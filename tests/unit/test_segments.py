@@ -80,6 +80,20 @@ def test_segments_that_a_process_left_are_drained_in_order(segments: Open) -> No
     assert len(set(names)) == 5
 
 
+def test_a_file_that_somebody_put_there_is_seen_and_breaks_nothing(
+    segments: Open, folder: Path
+) -> None:
+    folder.mkdir()
+    for name in ("copy of yesterday.segment", "٣-1.segment", f"{'9' * 400}.segment"[-200:]):
+        (folder / name).write_bytes(b"no frame")
+    opened = segments()
+    backlog = opened.backlog()
+    assert (backlog.segments, backlog.oldest_seconds) == (3, pytest.approx(0, abs=1))
+    segment = opened.first()
+    assert segment is not None
+    assert list(segment.read()) == [Unreadable(b"no frame", torn=False)]
+
+
 def test_a_folder_has_one_collector(segments: Open) -> None:
     first = segments()
     with pytest.raises(Rejected, match="is in use by another collector"):

@@ -69,6 +69,8 @@ SELECT
     ingest_id + throwIf(
         has_odd_text
         OR has_odd_count
+        OR has_odd_part
+        OR has_odd_kind
         OR arrayExists(reason -> length(reason) NOT BETWEEN 1 AND 1024, reasons)
         OR operation IN ('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow')
         OR retries > 65535
@@ -133,8 +135,10 @@ FROM
             texts[indexOf(names, 'costspan.price.book')] AS price_book,
             texts[indexOf(names, 'costspan.price.path')] AS price_path,
             texts[indexOf(names, 'costspan.cost.usd')] AS cost_text,
-            flags[indexOf(names, 'gen_ai.request.stream')] AS is_stream,
-            lists[indexOf(names, 'gen_ai.response.finish_reasons')] AS reasons,
+            indexOf(names, 'gen_ai.request.stream') AS at_stream,
+            flags[at_stream] AS is_stream,
+            indexOf(names, 'gen_ai.response.finish_reasons') AS at_reasons,
+            lists[at_reasons] AS reasons,
             indexOf(names, 'gen_ai.response.time_to_first_chunk') AS at_first_chunk,
             fractions[at_first_chunk] AS first_chunk_seconds,
             counts[indexOf(names, 'costspan.request.retries')] AS retries,
@@ -171,14 +175,18 @@ FROM
                 texts
             ) AS has_odd_text,
             arrayExists(
-                (name, count) -> count NOT BETWEEN 0 AND 1099511627776 AND name IN (
+                (name, kind, count) -> (kind != 'count' OR count NOT BETWEEN 0 AND 1099511627776) AND name IN (
                     'gen_ai.usage.input_tokens', 'gen_ai.usage.cache_read.input_tokens',
                     'gen_ai.usage.cache_creation.input_tokens', 'gen_ai.usage.output_tokens',
                     'gen_ai.usage.reasoning.output_tokens', 'costspan.request.retries'
                 ),
                 names,
+                kinds,
                 counts
-            ) AS has_odd_count
+            ) AS has_odd_count,
+            arrayExists((kind, is_one) -> is_one AND kind != 'count', kinds, is_part) AS has_odd_part,
+            (at_stream > 0 AND kinds[at_stream] != 'flag')
+                OR (at_reasons > 0 AND (kinds[at_reasons] != 'list' OR length(reasons) > 128)) AS has_odd_kind
         FROM
         (
             SELECT
@@ -195,6 +203,7 @@ FROM
                 span.status.code AS status_code,
                 mapKeys(span.attributes) AS names,
                 mapValues(span.attributes) AS found,
+                found.kind AS kinds,
                 found.string_value AS texts,
                 found.int_value AS counts,
                 found.double_value AS fractions,
@@ -210,6 +219,8 @@ FROM
                         trace_id String, span_id String, parent_span_id String,
                         start_time_unix_nano UInt64, end_time_unix_nano UInt64,
                         attributes Map(String, Tuple(
+                            kind Enum8(\'none\' = 0, \'text\' = 1, \'flag\' = 2, \'count\' = 3,
+                                \'fraction\' = 4, \'list\' = 5),
                             string_value String, bool_value Bool, int_value Int64,
                             double_value Float64,
                             array_value Tuple(values Nested(string_value String)))),

@@ -20,7 +20,7 @@ SELECT
     intDiv(span.end_time_unix_nano - span.start_time_unix_nano, 1000),
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
     ingest_id + throwIf(
-        has_odd_text OR attempt NOT BETWEEN 0 AND 65535 OR http_status NOT BETWEEN 0 AND 999,
+        has_odd_text OR has_odd_kind OR attempt NOT BETWEEN 0 AND 65535 OR http_status NOT BETWEEN 0 AND 999,
         'a span is not as the shim makes them'
     )
 FROM
@@ -46,7 +46,12 @@ FROM
                 AND name IN ('http.request.method', 'server.address', 'error.type'),
             names,
             texts
-        ) AS has_odd_text
+        ) AS has_odd_text,
+        arrayExists(
+            (name, kind) -> kind != 'count' AND name IN ('costspan.request.attempt', 'http.response.status_code'),
+            names,
+            found.kind
+        ) AS has_odd_kind
     FROM
     (
         SELECT * EXCEPT spans, arrayJoin(spans) AS span
@@ -55,6 +60,9 @@ FROM
             spans Array(Tuple(
                 trace_id String, span_id String, parent_span_id String,
                 start_time_unix_nano UInt64, end_time_unix_nano UInt64,
-                attributes Map(String, Tuple(string_value String, int_value Int64))))')
+                attributes Map(String, Tuple(
+                    kind Enum8(\'none\' = 0, \'text\' = 1, \'flag\' = 2, \'count\' = 3,
+                        \'fraction\' = 4, \'list\' = 5),
+                    string_value String, int_value Int64))))')
     )
 )

@@ -117,9 +117,7 @@ class Store:
         try:
             self._client.raw_insert(table, insert_block=blocks, fmt="Native", settings=settings)
         except ClickHouseError as error:
-            kind = Rejected if _is_final(error) else Unavailable
-            msg = f"rows for {table} are not written: {_first_line(error)}"
-            raise kind(msg) from error
+            raise _not_written(table, error) from error
 
     @property
     def reads_files(self) -> bool:
@@ -143,6 +141,7 @@ class Store:
             "max_insert_threads": 1,  # the same blocks each time, or a token is not kept to
             "max_partitions_per_insert_block": 0,
             "format_schema": schema,
+            "input_format_protobuf_oneof_presence": 1,  # or a zero is as good as nothing
             "insert_deduplication_token": token,
         }
         chosen = ", ".join(f"{name} = '{value}'" for name, value in settings.items() if value != "")
@@ -155,9 +154,7 @@ class Store:
             msg = f"rows for {table} cannot be put where the engine reads them: {error.strerror}"
             raise Unavailable(msg) from error
         except ClickHouseError as error:
-            kind = Rejected if _is_final(error) else Unavailable
-            msg = f"rows for {table} are not written: {_first_line(error)}"
-            raise kind(msg) from error
+            raise _not_written(table, error) from error
 
     def _types(self, table: str, names: tuple[str, ...]) -> Sequence[ClickHouseType]:
         known = self._columns.get((table, names))
@@ -382,18 +379,23 @@ _FINAL = (
     "INCORRECT_DATA",
     "NO_SUCH_COLUMN_IN_TABLE",
     "PROTOBUF",
-    "READONLY",
     "TOO_LARGE_STRING_SIZE",
     "TYPE_MISMATCH",
     "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     "VIOLATED_CONSTRAINT",
-    "is readonly",  # told by the client, of a setting
 )
+_MAY_ONLY_READ = ("ACCESS_DENIED", "READONLY", "readonly")
+"""The last is told by the client, of a setting."""
 
 
-def _is_final(error: ClickHouseError) -> bool:
-    """Return whether the rows or the handle are to blame; all else may pass, and loses no row."""
-    return isinstance(error, DataError) or any(name in str(error) for name in _FINAL)
+def _not_written(table: str, error: ClickHouseError) -> Rejected | Unavailable:
+    """Return why: `Rejected` if the rows are to blame; all else may pass, and loses no row."""
+    told = str(error)
+    why = f"rows for {table} are not written: {_first_line(error)}"
+    if any(name in told for name in _MAY_ONLY_READ):
+        return Unavailable(f"{why}; let the user of COSTSPAN_CLICKHOUSE_URL insert, or name another")
+    is_final = isinstance(error, DataError) or any(name in told for name in _FINAL)
+    return Rejected(why) if is_final else Unavailable(why)
 
 
 def _first_line(error: Exception) -> str:

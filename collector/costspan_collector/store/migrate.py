@@ -20,6 +20,10 @@ WHERE database = currentDatabase() AND name = 'schema_migrations'
 """
 
 
+_FIRST = "0001_calls.sql"
+_MOVES_ROWS = "0011_counted_once.sql"
+
+
 @dataclass(frozen=True, slots=True)
 class _Exists:
     found: bool
@@ -70,18 +74,27 @@ def pending(store: Store) -> list[Migration]:
     return found
 
 
-def migrate(store: Store) -> list[str]:
+def migrate(store: Store, *, alone: bool = False) -> list[str]:
     """Apply what is pending; return the names applied.
 
     Every statement is harmless when run again, since ClickHouse has no transactional DDL: a
-    file that broke in the middle is simply applied once more.
+    file that broke in the middle is simply applied once more. `alone`: nobody inserts meanwhile.
 
     Raises:
-        Rejected: a file that was applied before has changed since.
+        Rejected: a file that was applied before has changed since, or wants a server that nobody
+            else inserts into, and this is not said.
     """
     _run(store, _LEDGER)
     done: list[str] = []
-    for migration in pending(store):
+    found = pending(store)
+    names = [migration.name for migration in found]
+    if _MOVES_ROWS in names and names[0] != _FIRST and not (alone or store.reads_files):
+        msg = (
+            f"{_MOVES_ROWS} moves the calls to a new table, and what is inserted meanwhile is lost: "
+            "stop every collector of this server, then run `costspan migrate --alone`"
+        )
+        raise Rejected(msg)
+    for migration in found:
         for statement in migration.statements:
             _run(store, statement)
         store.insert("schema_migrations", [_Applied(migration.name, migration.sha256)])

@@ -15,6 +15,7 @@ from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.state import Alert
 from costspan_dashboards.alerts.wire import Outcome, send
 
+ALERTMANAGER = "alertmanager"
 TELLS_THE_END_FOR = timedelta(minutes=5)
 
 _INTERVALS = 4
@@ -46,7 +47,7 @@ def posted(settings: Alerts, alerts: Iterable[Alert], now: datetime) -> list[dic
         "endsAt": until.isoformat(),
         "generatorURL": f"{root}/alerts",
     }
-    return [watchdog, *(_posted(one, root, until) for one in alerts if _is_told(one, now))]
+    return [watchdog, *(_posted(settings, one, until) for one in alerts if _is_told(one, now))]
 
 
 def _is_told(alert: Alert, now: datetime) -> bool:
@@ -56,8 +57,11 @@ def _is_told(alert: Alert, now: datetime) -> bool:
     return alert.is_up or (ended is not None and now - ended <= TELLS_THE_END_FOR)
 
 
-def _posted(alert: Alert, root: str, until: datetime) -> dict[str, Any]:
-    found, message = alert.finding, compose(alert, alert.state, alert.alert_id, root)
+def _posted(settings: Alerts, alert: Alert, until: datetime) -> dict[str, Any]:
+    found, root = alert.finding, settings.dashboard_url.rstrip("/")
+    message = compose(
+        alert, alert.state, alert.alert_id, root, shows_addresses=settings.show_addresses
+    )
     return {
         "labels": {
             "alertname": found.rule,
@@ -68,7 +72,7 @@ def _posted(alert: Alert, root: str, until: datetime) -> dict[str, Any]:
         "annotations": {
             "summary": message.title,
             "description": message.body,
-            "scope": str(found.scope),
+            "scope": message.payload["scope"],
             "state": alert.state,
             "fingerprint": alert.fingerprint,
         },

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from costspan_collector.store import Store, load_sql
-from costspan_dashboards.alerts.evaluate import Key, is_fresh, step
+from costspan_dashboards.alerts.evaluate import Key, is_fresh, judged, step
 from costspan_dashboards.alerts.finding import Severity
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
@@ -28,7 +28,6 @@ from costspan_dashboards.alerts.frame import (
     slot_of,
 )
 from costspan_dashboards.alerts.read import read_cells, read_users, watermark
-from costspan_dashboards.alerts.rules import judge
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.silences import marks
 from costspan_dashboards.alerts.state import Alert
@@ -86,7 +85,7 @@ def backtest(
     messages = 0
     for frame in frames(store, settings, since, until, every):
         after, steps = step(
-            judge(frame, settings.limits, only=only),
+            judged(frame, settings.limits, alerts, only=only),
             {key: alert for key, alert in alerts.items() if alert.is_kept},
             fresh=is_fresh(frame, settings.timing),
             now=frame.now,

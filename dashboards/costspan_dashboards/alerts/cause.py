@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costspan_dashboards.alerts.frame import (
     DIMENSIONS as ALL_DIMENSIONS,
@@ -45,6 +46,8 @@ _PER_DIMENSION = 0.9
 _KEEPS = 0.3
 """A further cause must have that share of the first one's score."""
 _NEARLY_ALL = 0.95
+_BY_CHANCE, _SMALL = 3.0, 0.25
+"""Standard deviations, and a part of the first cause's shift: less is no part of an excess."""
 _TOLD_USERS = 20
 _FIRSTS = 5
 """So many elements are tried as the first cause: two causes may look like one that holds both."""
@@ -177,13 +180,13 @@ def explain(
 def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
     """Say whether a cause is another fault than those already told.
 
-    It is not when it lies inside a told one, or has more in common with it than the kind of
-    error.
+    It is not when it lies inside a told one or a told one inside of it, or has more in common with
+    it than the kind of error.
     """
     mine = {*where, *shared}
     for known in told:
         common = {pair for pair in known if pair in where and pair[0] != "error_kind"}
-        if common or mine.issuperset(known):
+        if common or mine.issuperset(known) or {*where} <= {*known}:
             return False
     return True
 
@@ -343,7 +346,7 @@ def _contributors(
         own = members[~counted[members]]
         counted[own] = True
         sums.append((float(table.actual[own].sum()), float(usual[own].sum())))
-    whole = float(table.actual.sum() - usual.sum())
+    whole = float((table.actual - usual)[_moved(table, taken, score)].sum())
     named = sum(actual - expected for actual, expected in sums)
     excess = max(whole, named) if named >= 0 else min(whole, named)
     return tuple(
@@ -356,6 +359,20 @@ def _contributors(
         )
         for (pairs, members), (actual, expected) in zip(taken, sums, strict=True)
     )
+
+
+def _moved(table: Table, taken: Sequence[tuple[Pairs, Ints]], score: Score) -> NDArray[np.bool_]:
+    """Return which leaves the excess is summed over; of small shifts that chance makes, none."""
+    if score is not shift or not taken:
+        return np.ones(table.codes.shape[1], np.bool_)
+    members = np.concatenate([members for _, members in taken])
+    calls, mean = table.expected, table.actual / np.maximum(table.expected, 1e-9)
+    first = taken[0][1]
+    least = _SMALL * table.actual[first].sum() / max(float(calls[first].sum()), 1e-9)
+    by_chance: Floats = _BY_CHANCE * np.sqrt(calls)
+    moved = (table.actual > by_chance) & (mean > least)
+    moved[members] = True
+    return moved
 
 
 def _also(table: Table, where: Pairs, members: Ints) -> Pairs:

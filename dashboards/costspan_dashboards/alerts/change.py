@@ -1,12 +1,11 @@
 """By how much did what change? The difference of two costs, taken apart so that the parts add up.
 
-One factor after the other takes its present value: the number of calls, the mix of models, input
-tokens a call, the cached share of them, output tokens a call, prices, and the rest (other meters).
+The factors are the number of calls, the mix of models, input tokens a call, the cached share of
+them, output tokens a call, prices, and the rest (other meters).
 Fractions of whole pico-dollars, so the sum of the parts is the difference to the last digit.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
@@ -19,6 +18,16 @@ PARTS: tuple[str, ...] = (
     "price",
     "other",
 )
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "input tokens per call": ("input_tokens",),
+    "cached share": ("cached_share",),
+    "output tokens per call": ("output_tokens",),
+    "price": ("input_price", "cached_price", "output_price"),
+    "other": ("rest",),
+}
+NO_CALLS = Fraction(1, 2)
+"""Fewer than that are as good as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,68 +73,73 @@ class _Rates:
         )
 
 
-def decompose(past: Mapping[str, Usage], present: Mapping[str, Usage]) -> dict[str, Fraction]:
+def decompose(
+    past: Mapping[str, Usage],
+    present: Mapping[str, Usage],
+    like: Mapping[str, Usage] | None = None,
+) -> dict[str, Fraction]:
     """Return what each of PARTS adds to the cost, from what was to be expected to what is.
 
-    A model without a past has its present rates for a past: all it costs is mix.
+    One factor after the other takes its present value, in the order of PARTS and against it, and
+    each part is the mean of both: which comes first decides nothing. A model without a past has
+    its present rates for a past: all it costs is mix. Where next to no call was to be expected,
+    their number is no measure: they are held against those that they are `like`, and what as
+    many of these cost is volume.
     """
     parts = dict.fromkeys(PARTS, Fraction(0))
     before = _total(usage.calls for usage in past.values())
     after = _total(usage.calls for usage in present.values())
-    if not before or not after:
+    expected = _total(usage.cost for usage in past.values())
+    orders = [PARTS, PARTS[::-1]]
+    if like and before < NO_CALLS and _total(usage.calls for usage in like.values()):
+        past, orders = like, [PARTS]
+        parts["volume"] -= expected
+    of = _total(usage.calls for usage in past.values())
+    if not of or not after:
         cost = _total(usage.cost for usage in present.values())
-        parts["volume"] = cost - _total(usage.cost for usage in past.values())
+        parts["volume"] = cost - expected
         return parts
+    if past is like:
+        before = Fraction(0)
     for model in {*past, *present}:
         old, new = past.get(model), present.get(model)
-        old_share = old.calls / before if old else Fraction(0)
-        new_share = new.calls / after if new else Fraction(0)
         now = _rates(new) if new and new.calls else None
         was = _rates(old) if old and old.calls else now
         if was is None:
             continue
-        now = now or was
-        unit = was.cost()
-        parts["volume"] += (after - before) * old_share * unit
-        parts["model mix"] += after * (new_share - old_share) * unit
-        calls = after * new_share
-        if not calls:
-            continue
-        was, now = _with_prices(was, now), _with_prices(now, was)
-        steps = (
-            ("input tokens per call", {"input_tokens": now.input_tokens}),
-            ("cached share", {"cached_share": now.cached_share}),
-            ("output tokens per call", {"output_tokens": now.output_tokens}),
-            (
-                "price",
-                {
-                    "input_price": now.input_price,
-                    "cached_price": now.cached_price,
-                    "output_price": now.output_price,
-                },
-            ),
-            ("other", {"rest": now.rest}),
-        )
-        step = was
-        for name, values in steps:
-            then = replace(step, **values)
-            parts[name] += calls * (then.cost() - step.cost())
-            step = then
+        was, now = _with_prices(was, now or was), _with_prices(now or was, was)
+        shares = (old.calls / of if old else Fraction(0), new.calls / after if new else Fraction(0))
+        for order in orders:
+            for name, amount in _walk(order, (before, after), shares, (was, now)):
+                parts[name] += amount / len(orders)
     return parts
 
 
-def leading(parts: Mapping[str, Fraction], before: Fraction) -> str:
-    """Return the part by which the cost is multiplied the most, in the direction of the whole."""
-    if before <= 0:
-        return "volume"
+def _walk(
+    order: Iterable[str],
+    calls: tuple[Fraction, Fraction],
+    shares: tuple[Fraction, Fraction],
+    rates: tuple[_Rates, _Rates],
+) -> Iterator[tuple[str, Fraction]]:
+    """Yield what each part adds while one after the other goes from its past to its present."""
+    number, share, unit = calls[0], shares[0], rates[0]
+    cost = number * share * unit.cost()
+    for name in order:
+        if name == "volume":
+            number = calls[1]
+        elif name == "model mix":
+            share = shares[1]
+        else:
+            unit = replace(unit, **{field: getattr(rates[1], field) for field in _FIELDS[name]})
+        then = number * share * unit.cost()
+        yield name, then - cost
+        cost = then
+
+
+def leading(parts: Mapping[str, Fraction]) -> str:
+    """Return the part that is most of the whole, in its direction."""
     sign = 1 if sum(parts.values()) >= 0 else -1
-    logs: dict[str, float] = {}
-    cost = before
-    for name in PARTS:
-        after = cost + parts[name]
-        logs[name] = sign * math.log(after / cost) if after > 0 and cost > 0 else 0.0
-        cost = after
-    return max(PARTS, key=logs.__getitem__)
+    return max(PARTS, key=lambda name: sign * parts[name])
 
 
 def _total(values: Iterable[Fraction]) -> Fraction:

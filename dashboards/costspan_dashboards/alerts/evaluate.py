@@ -1,32 +1,36 @@
 """One evaluation: pure, the same for the live loop, a backtest and a simulation.
 
-`evaluate_now` reads for it, keeps what it says, and tells. The scheduler calls it; so can a person.
+`evaluate_now` reads for it, keeps what it says, and tells. `loop.py` calls it; so can a person.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from threading import Event, Lock
+from datetime import datetime
+from threading import Lock
 
-from apscheduler.schedulers.base import BaseScheduler
 from pydantic import TypeAdapter
 
-from costspan.errors import CostspanError
-from costspan_collector.jobs import run_job
+from costspan.pricing import Book
 from costspan_collector.store import Store, load_sql
-from costspan_dashboards.alerts.alertmanager import push
+from costspan_dashboards.alerts.alertmanager import ALERTMANAGER, push
 from costspan_dashboards.alerts.cause import DIMENSIONS
-from costspan_dashboards.alerts.channels import open_channels
+from costspan_dashboards.alerts.channels import names, open_channels
 from costspan_dashboards.alerts.finding import Example, Finding
 from costspan_dashboards.alerts.frame import Frame
-from costspan_dashboards.alerts.heartbeat import beat
+from costspan_dashboards.alerts.heartbeat import HEARTBEAT, beat
 from costspan_dashboards.alerts.incidents import ABOUT_ARRIVAL, tell
-from costspan_dashboards.alerts.limits import Limits
-from costspan_dashboards.alerts.outbox import Sent, channel_findings, send_due
+from costspan_dashboards.alerts.limits import EASED, Limits
+from costspan_dashboards.alerts.outbox import (
+    ChannelHealth,
+    Sent,
+    channel_findings,
+    health,
+    keep_contact,
+    send_due,
+)
 from costspan_dashboards.alerts.queries import kept_alerts, latest_alerts
 from costspan_dashboards.alerts.read import read_frame, watermark
-from costspan_dashboards.alerts.read_plumbing import read_plumbing
+from costspan_dashboards.alerts.read_plumbing import read_plumbing, with_reviews
 from costspan_dashboards.alerts.rules import judge
 from costspan_dashboards.alerts.scopes import Basis, View
 from costspan_dashboards.alerts.settings import Alerts
@@ -37,12 +41,12 @@ from costspan_dashboards.alerts.wire import Outcome
 JOB = "alerts"
 
 _PACKAGE = "costspan_dashboards.alerts"
+_ELSEWHERE = (ALERTMANAGER, HEARTBEAT)
 _ALERT = TypeAdapter(Alert)
-_RETRY_SECONDS = 5
-_log = logging.getLogger("costspan.alerts")
 _one_at_a_time = Lock()
 """The scheduler's run and a person's must not both step the same alert."""
-_one_sender = Lock()
+one_sender = Lock()
+"""While a channel is slow, the next evaluation goes on; but nobody else sends."""
 
 Key = tuple[str, str]
 """Rule and episode: what one alert goes on about."""
@@ -75,6 +79,7 @@ class Evaluation:
     sent: Sent
     not_told: Mapping[str, str]
     """Alertmanager or the heartbeat, where it did not answer, and why."""
+    people: People
 
     def __str__(self) -> str:
         states = [alert.state for alert in self.alerts]
@@ -151,7 +156,7 @@ def evaluate(
 ) -> tuple[dict[Key, Alert], list[Transition]]:
     """Judge a frame and step the alerts. Pure."""
     return step(
-        judge(frame, limits),
+        judged(frame, limits, alerts),
         alerts,
         fresh=is_fresh(frame, timing),
         now=frame.now,
@@ -161,14 +166,44 @@ def evaluate(
     )
 
 
+def judged(
+    frame: Frame, limits: Limits, alerts: Mapping[Key, Alert], *, only: str = ""
+) -> tuple[Finding, ...]:
+    """Return what the rules find; an alert that fires goes on by limits that are eased."""
+    found = judge(frame, limits, only=only)
+    seen = {key_of(one) for one in found}
+    up = {key for key, alert in alerts.items() if alert.is_up and key not in seen}
+    still = [
+        replace(one, severity="info")  # it is no worse than it was
+        for rule in sorted({rule for rule, _ in up} & EASED)
+        for one in judge(frame, limits.eased, only=rule)
+        if key_of(one) in up
+    ]
+    return (*found, *still)
+
+
 def is_fresh(frame: Frame, timing: Timing) -> bool:
     """Say whether calls arrive: without, nothing can be said to be well."""
     latest = frame.latest_arrival
     return latest is not None and frame.now - latest < timing.stale_after
 
 
-def evaluate_now(store: Store, settings: Alerts, now: datetime) -> Evaluation:
+def evaluate_now(
+    store: Store,
+    settings: Alerts,
+    now: datetime,
+    *,
+    book: Book | None = None,
+    store_failing_since: datetime | None = None,
+) -> Evaluation:
     """Judge the calls before the watermark, step the alerts, and send what is due.
+
+    Args:
+        store: What is judged, and where alerts are kept.
+        settings: How, and who is told.
+        now: The moment of the evaluation.
+        book: Whose review dates are looked at.
+        store_failing_since: What the process knows of the store that the store cannot tell.
 
     Raises:
         Unavailable: the store does not answer; the next evaluation makes up for it.
@@ -178,12 +213,17 @@ def evaluate_now(store: Store, settings: Alerts, now: datetime) -> Evaluation:
     with _one_at_a_time:
         until = watermark(now, settings.watermark)
         marked = tuple(one.as_mark for one in marks(store))
-        frame = read_frame(store, now, until, marks=marked, plumbing=read_plumbing(store, now))
+        plumbing = read_plumbing(store, now)
+        plumbing = replace(plumbing, store_failing_since=store_failing_since)
+        if book:
+            plumbing = with_reviews(plumbing, store, book, now)
+        frame = read_frame(store, now, until, marks=marked, plumbing=plumbing)
         limits = settings.limits
-        findings = [_with_examples(store, one) for one in judge(frame, limits)]
-        findings += channel_findings(store, channels, now)
-        fresh = is_fresh(frame, settings.timing)
         live = {key_of(alert.finding): alert for alert in kept_alerts(store)}
+        findings = [_with_examples(store, one) for one in judged(frame, limits, live)]
+        ailing = health(store, [*names(channels), *_ELSEWHERE], now)
+        findings += channel_findings(ailing, now)
+        fresh = is_fresh(frame, settings.timing)
         people = People(
             tuple(silences(store, now)),
             tuple(actions(store, [alert.alert_id for alert in live.values()])),
@@ -198,13 +238,9 @@ def evaluate_now(store: Store, settings: Alerts, now: datetime) -> Evaluation:
             people=people,
         )
         keep(store, alerts.values(), transitions)
-    with _one_sender:  # while a channel is slow, the next evaluation goes on
+    with one_sender:
         sent = send_due(store, channels, settings, now)
-    told = {
-        name: outcome.detail
-        for name, outcome in _told_elsewhere(store, settings, now)
-        if not outcome.delivered
-    }
+    not_told = _tell_elsewhere(store, settings, ailing, now)
     return Evaluation(
         at=now,
         until=until,
@@ -214,7 +250,8 @@ def evaluate_now(store: Store, settings: Alerts, now: datetime) -> Evaluation:
         alerts=tuple(alert for alert in alerts.values() if alert.is_live),
         transitions=tuple(transitions),
         sent=sent,
-        not_told=told,
+        not_told=not_told,
+        people=people,
     )
 
 
@@ -227,61 +264,18 @@ def keep(store: Store, alerts: Iterable[Alert], transitions: Sequence[Transition
     store.insert("alert_states", [_state(alert) for alert in alerts])
 
 
-def add_jobs(
-    scheduler: BaseScheduler,
-    store: Store,
-    settings: Alerts,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> None:
-    """Evaluate every `COSTSPAN_ALERTS_INTERVAL_SECONDS`, beginning one interval from now.
-
-    Raises:
-        Rejected: a notification URL is not understood.
-    """
-    channels = open_channels(settings)
-    unsent = Event()
-
-    def evaluated() -> str:
-        done = evaluate_now(store, settings, clock())
-        if done.sent.failed or done.sent.waiting:
-            unsent.set()
-        return str(done)
-
-    def sent_again() -> None:
-        if unsent.is_set() and _one_sender.acquire(blocking=False):
-            try:
-                left = send_due(store, channels, settings, clock())
-            except CostspanError as error:
-                _log.warning("messages wait: %s", error)
-            else:
-                if not left.failed and not left.waiting:
-                    unsent.clear()
-            finally:
-                _one_sender.release()
-
-    scheduler.add_job(
-        lambda: run_job(store, JOB, evaluated),
-        trigger="interval",
-        seconds=settings.interval_seconds,
-        id=JOB,
-        max_instances=1,
-        coalesce=True,
-    )
-    scheduler.add_job(
-        sent_again,
-        trigger="interval",
-        seconds=_RETRY_SECONDS,
-        id="alert_messages",
-        max_instances=1,
-        coalesce=True,
-    )
-
-
-def _told_elsewhere(store: Store, settings: Alerts, now: datetime) -> Iterator[tuple[str, Outcome]]:
+def _tell_elsewhere(
+    store: Store, settings: Alerts, ailing: Sequence[ChannelHealth], now: datetime
+) -> dict[str, str]:
+    """Tell Alertmanager and the heartbeat, keep who did not answer, and return it with the reason."""
+    outcomes: dict[str, Outcome] = {}
     if settings.alertmanager_url.get_secret_value():
-        yield "alertmanager", push(settings, latest_alerts(store), now)
+        outcomes[ALERTMANAGER] = push(settings, latest_alerts(store), now)
     if settings.heartbeat_url.get_secret_value():
-        yield "heartbeat", beat(settings)
+        outcomes[HEARTBEAT] = beat(settings)
+    for name, outcome in outcomes.items():
+        keep_contact(store, name, outcome, ailing, now)
+    return {name: one.detail for name, one in outcomes.items() if not one.delivered}
 
 
 def _with_examples(store: Store, finding: Finding) -> Finding:

@@ -21,6 +21,7 @@ Unit = Literal[
     "attempts_per_call",
     "calls",
     "minutes",
+    "days",
     "spans",
 ]
 
@@ -172,7 +173,7 @@ def find(
         f"Seen in the {seen.window_minutes} minutes up to {until:%H:%M} UTC.",
         f"Usual is the {against}.",
         *([waiting] if waiting else []),
-        *(_cause(explanation, noun) if explanation else []),
+        *(cause_text(explanation, noun) if explanation else []),
         *([f"What changed is the {kind}."] if kind else []),
         *text,
         *changes,
@@ -234,7 +235,8 @@ def scope_text(where: Pairs, scope: Scope) -> str:
     return named or ("all calls" if where else str(scope))
 
 
-def _cause(explanation: Explanation, noun: str) -> list[str]:
+def cause_text(explanation: Explanation, noun: str) -> list[str]:
+    """Return what explains it, in sentences."""
     if not explanation.contributors:
         kind = dict(explanation.shared).get("error_kind")
         besides = f", nearly all of it error_kind={kind}" if kind else ""

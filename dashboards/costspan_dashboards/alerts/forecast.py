@@ -15,8 +15,10 @@ Floats = NDArray[np.float64]
 
 COVERAGE = 0.8
 """How often the interval shall hold the month's total."""
-LEAST_ORIGINS = 30
+LEAST_ORIGINS = 20
 """Past days to replay from; with fewer there is no interval."""
+_LEAST_REPLAYED_DAYS = 7
+"""Where the past is short, shorter stretches are replayed; their errors are the larger ones."""
 _LEAST_DAYS = 10
 _LEVEL_DAYS = 10
 _PROFILE_DAYS = 56
@@ -64,7 +66,8 @@ def month_end(first_day: int, daily_pico: Ints, at: datetime) -> Forecast:
     ahead = expected_days(first_day, past, days)
     ahead[0] *= (today + _DAY - at) / _DAY
     rest = float(ahead.sum())
-    errors = _replayed(first_day, past, days)
+    replayable = len(past) - _LEAST_DAYS - LEAST_ORIGINS + 1
+    errors = _replayed(first_day, past, min(days, max(replayable, _LEAST_REPLAYED_DAYS)))
     interval = None
     if len(errors) >= LEAST_ORIGINS:
         wide = _conformal(np.abs(errors))

@@ -390,7 +390,9 @@ class Plumbing:
     """In the last hour, for good; the sender was told."""
     accepted_spans: int = 0
     lost_spans: int = 0
-    """In quarantine, or given up by an exporter that said so."""
+    """In the last hour, given up by exporters that said so."""
+    quarantined_files: int = 0
+    """What the store cannot take, set aside on the disks of collectors."""
     store_failing_since: datetime | None = None
     jobs: tuple[JobHealth, ...] = ()
     drifts: tuple[Drift, ...] = ()
@@ -398,6 +400,9 @@ class Plumbing:
     billing_reason: str = ""
     price_book: str = ""
     price_book_review_at: datetime | None = None
+    """From then on a price of a model in use is no longer promised."""
+    price_book_models: tuple[str, ...] = ()
+    """Those models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,6 +419,13 @@ class Frame:
     """When a call arrived at last, as far back as HISTORY_DAYS."""
     history: History
     plumbing: Plumbing = field(default_factory=Plumbing)
+
+    @classmethod
+    def of_nothing(cls, now: datetime, plumbing: Plumbing) -> Frame:
+        """Return the frame of a moment of whose calls nothing can be read."""
+        none, until = Cells.none(Names()), minute_of(now)
+        history = History(until, None, none, none, none, lambda _: Users(none, frozenset()))
+        return cls(now, until, none, None, history, plumbing)
 
     @property
     def names(self) -> Names:

@@ -7,6 +7,8 @@ this process cannot when it is dead. Its grace is best three intervals.
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.wire import Outcome, send
 
+HEARTBEAT = "heartbeat"
+
 
 def beat(settings: Alerts) -> Outcome:
     """Say that an evaluation worked."""

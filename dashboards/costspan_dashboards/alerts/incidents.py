@@ -7,7 +7,7 @@ a cause that nobody was told of.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from costspan_dashboards.alerts.finding import SEVERITIES
@@ -30,12 +30,16 @@ ABOUT_ARRIVAL = frozenset(
     }
 )
 """Rules that know how things are while no calls arrive; `no_data` inhibits all others."""
+_ARRIVAL_OF_CALLS = frozenset({"no_data", "traffic_drop", "late", "clock"})
+_INHIBITS = frozenset({"no_data", "store_unhealthy"})
 
 _FAMILIES: Mapping[str, frozenset[str]] = {
     "failures": frozenset({"errors", "slo_burn", "rate_limited", "retries", "latency"}),
     "money": frozenset({"spend", "entity_spend", "unit_cost", "cache", "price_change"}),
     "arrival": frozenset({"no_data", "collector_loss", "store_unhealthy", "late"}),
 }
+_CALM = timedelta(minutes=1)
+"""After calls came for that long again, what `no_data` hid is believed."""
 _AGAIN = "goes on, and nobody has acknowledged it"
 _SHARE_CAUSES = _FAMILIES["failures"] | _FAMILIES["money"]
 
@@ -49,14 +53,12 @@ def tell(
 ) -> tuple[dict[Key, Alert], list[Transition]]:
     """Return alerts and steps with whom to tell decided; a step given here only asks for it."""
     asked = {one.alert.alert_id: one.reason for one in transitions if one.tells}
-    outage = next(
-        (one for one in alerts.values() if one.finding.rule == "no_data" and one.is_up), None
-    )
+    outages = [one for one in alerts.values() if one.is_up and one.finding.rule in _INHIBITS]
     told = _Round(alerts, transitions)
     # The worst first: it is what an incident that begins now is told as.
     for key in sorted(alerts, key=lambda key: -SEVERITIES.index(alerts[key].finding.severity)):
         alert, why = told.alerts[key], asked.get(alerts[key].alert_id, "")
-        hushed = _hushed(alert, silences, outage, now)
+        hushed = _hushed(alert, silences, outages, now)
         if not alert.is_up:
             if why and not hushed:
                 told.ends(key, why)
@@ -65,7 +67,9 @@ def tell(
             told.takes_step(
                 key, replace(alert, hushed=hushed), hushed or f"no longer: {alert.hushed}"
             )
-        why = why or alert.owed or _again(alert, now, timing)
+        # What is over, or was only good to know, is not told afterwards.
+        owed = "" if alert.well_since or alert.finding.severity == "info" else alert.owed
+        why = why or owed or _again(alert, now, timing)
         if hushed:
             told.put(key, replace(told.alerts[key], owed=why))
         elif why:
@@ -164,10 +168,20 @@ class _Round(Generic[Key]):
         return self._steps
 
 
-def _hushed(alert: Alert, silences: Iterable[Silence], outage: Alert | None, now: datetime) -> str:
-    if outage and alert.finding.rule not in ABOUT_ARRIVAL:
-        return f"inhibited by no_data, alert {outage.alert_id}"
+def _hushed(
+    alert: Alert, silences: Iterable[Silence], outages: Iterable[Alert], now: datetime
+) -> str:
+    for outage in outages:
+        if _inhibits(outage, alert, now):
+            return f"inhibited by {outage.finding.rule}, alert {outage.alert_id}"
     return next((str(one) for one in silences if one.holds(alert.finding, now)), "")
+
+
+def _inhibits(outage: Alert, alert: Alert, now: datetime) -> bool:
+    if outage.finding.rule == "store_unhealthy":  # what waits for the store comes late, by itself
+        return alert.finding.rule in _ARRIVAL_OF_CALLS
+    over = outage.well_since is not None and now - outage.well_since >= _CALM
+    return alert.finding.rule not in ABOUT_ARRIVAL and not over
 
 
 def _again(alert: Alert, now: datetime, timing: Timing) -> str:
@@ -180,8 +194,10 @@ def _again(alert: Alert, now: datetime, timing: Timing) -> str:
 def _belong(one: Alert, other: Alert) -> bool:
     mine, theirs = one.finding, other.finding
     if mine.cause and theirs.cause:
-        rules = {mine.rule, theirs.rule}
-        return rules <= _SHARE_CAUSES and bool({*mine.cause} & {*theirs.cause})
+        told = {pair for cause in other.told_causes for pair in cause}
+        common = {*mine.cause} & {*theirs.cause, *theirs.shared, *told}
+        common |= {*theirs.cause} & {*mine.shared}
+        return bool(common) and {mine.rule, theirs.rule} <= _SHARE_CAUSES
     return mine.rule != theirs.rule and any(
         {mine.rule, theirs.rule} <= family for family in _FAMILIES.values()
     )

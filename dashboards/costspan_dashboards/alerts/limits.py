@@ -3,7 +3,7 @@
 Every rule asks three things at once: is it rare, is it big, and is it worth something?
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
 from typing import Literal
@@ -18,6 +18,8 @@ class ErrorLimits:
     tail: float = 1e-6
     """How improbable so many failures must be."""
     min_errors: int = 5
+    min_user_errors: int = 20
+    """Of one user, most of whose calls fail while all others go well."""
     min_ratio: float = 2.0
     page_burn: float = 2.5
     """Pages where this times what the objective allows fails."""
@@ -32,7 +34,8 @@ class BurnLimits:
     page_slow: float = 6.0
     """Over six hours and over half an hour."""
     ticket: float = 1.0
-    """Over three days and over six hours."""
+    """Over `ticket_hours`, and over a twelfth of them."""
+    ticket_hours: int = 72
     min_errors: int = 20
 
 
@@ -94,7 +97,7 @@ class ArrivalLimits:
     """As many calls would have come in the gap: at night the gap must be longer."""
     drop_to: float = 0.05
     min_expected_calls: float = 60
-    late_share: float = 0.2
+    late_share: float = 0.15
     min_late_calls: int = 20
     ahead_share: float = 0.01
     min_ahead_calls: int = 10
@@ -122,6 +125,10 @@ class PlumbingLimits:
     drift_min_usd: Decimal = Decimal(5)
     price_book_ticket_days: int = 30
     """After the review date a ticket follows the info."""
+
+
+EASED = frozenset({"errors", "rate_limited"})
+"""Rules whose alerts end by milder limits than they begin by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,15 @@ class Limits:
     def allowed_share(self) -> float:
         """How many calls may fail."""
         return 1 - self.success_objective
+
+    @property
+    def eased(self) -> "Limits":
+        """From where on an alert that fires goes on: what is at the edge is not told every hour."""
+        return replace(
+            self,
+            errors=replace(self.errors, tail=1e-2, min_ratio=1.5),
+            slo_burn=replace(self.slo_burn, ticket_hours=6),
+        )
 
     def version(self, rule: str) -> str:
         """Return what changes when a rule is given other limits, or is switched off."""

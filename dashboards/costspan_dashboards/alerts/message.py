@@ -1,15 +1,18 @@
 """A step of an alert in words: for people as text, for machines as JSON."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from hashlib import sha256
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from costspan_dashboards.alerts.finding import Severity
 from costspan_dashboards.alerts.state import Alert
 
 _MOST_EXAMPLES = 3
+_ADDRESS = re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,24 @@ class Message:
 
 
 def compose(
-    alert: Alert, reason: str, message_id: str, dashboard_url: str, fellows: Sequence[Alert] = ()
+    alert: Alert,
+    reason: str,
+    message_id: str,
+    dashboard_url: str,
+    fellows: Sequence[Alert] = (),
+    *,
+    shows_addresses: bool = False,
 ) -> Message:
-    """Put a step of an alert into words; `fellows` are the other alerts of its incident."""
+    """Put a step of an alert into words.
+
+    Args:
+        alert: As it is after the step.
+        reason: Why the step was taken.
+        message_id: What names the message.
+        dashboard_url: What links begin with.
+        fellows: The other alerts of its incident.
+        shows_addresses: Whether a user that is called by an e-mail address is shown as that.
+    """
     found, root = alert.finding, dashboard_url.rstrip("/")
     over = not alert.is_live
     lead = alert.state.upper() if over else found.severity.upper()
@@ -88,15 +106,32 @@ def compose(
         "example_traces": [one.trace_id for one in found.examples[:_MOST_EXAMPLES]],
         "links": links,
     }
+    if not shows_addresses:
+        title, payload = masked(title), _masked_within(payload)
     return Message(
         message_id=message_id,
         title=title,
-        body="\n".join(lines),
+        body=payload["text"],
         state=alert.state,
         severity=found.severity,
         incident=alert.incident or alert.alert_id,
         payload=payload,
     )
+
+
+def masked(text: str) -> str:
+    """Return the text with a mark in place of each e-mail address, the same for the same one."""
+    return _ADDRESS.sub(lambda found: f"address-{sha256(found[0].encode()).hexdigest()[:8]}", text)
+
+
+def _masked_within(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {name: _masked_within(one) for name, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_masked_within(one) for one in cast("list[Any]", value)]
+    return value
 
 
 def _first_line(alert: Alert, reason: str) -> str:

@@ -22,7 +22,7 @@ from costspan_dashboards.alerts.message import compose
 from costspan_dashboards.alerts.queries import live_alerts
 from costspan_dashboards.alerts.scopes import Scope
 from costspan_dashboards.alerts.settings import Alerts
-from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.alerts.state import Alert, Transition
 from costspan_dashboards.alerts.wire import Outcome
 
 CHANNEL_DOWN = "channel_down"
@@ -113,7 +113,7 @@ def send_due(store: Store, channels: Sequence[Channel], settings: Alerts, now: d
     if not due:
         return Sent()
     live = live_alerts(store)
-    resting = {one.channel for one in health(store, channels, now) if one.rests(now)}
+    resting = {one.channel for one in health(store, names(channels), now) if one.rests(now)}
     worked = {
         one.channel: one.delivered_at
         for one in store.select(load_sql(_PACKAGE, "delivered"), _Delivered, since=since)
@@ -142,17 +142,79 @@ def send_due(store: Store, channels: Sequence[Channel], settings: Alerts, now: d
     return Sent(**sent)
 
 
-def health(store: Store, channels: Sequence[Channel], now: datetime) -> list[ChannelHealth]:
-    """Return the channels whose last message did not arrive."""
+def send_unkept(
+    step: Transition,
+    channels: Sequence[Channel],
+    settings: Alerts,
+    tried: Sequence[Notification],
+    now: datetime,
+) -> list[Notification]:
+    """Try once on each channel that has not had it, and return what is to be kept of that.
+
+    For a time without a store: nobody else can send the same meanwhile.
+    """
+    made: list[Notification] = []
+    for channel in channels:
+        name, alert = channel.name, step.alert
+        message_id = _message_id(alert.alert_id, alert.sequence, name)
+        before = [one.outcome for one in tried if one.message_id == message_id]
+        if "delivered" in before or not _is_for(alert.finding, name, settings):
+            continue
+        message = compose(
+            alert,
+            step.reason,
+            message_id,
+            settings.dashboard_url,
+            shows_addresses=settings.show_addresses,
+        )
+        outcome = channel.send(message)
+        made.append(
+            Notification(
+                message_id=message_id,
+                alert_id=alert.alert_id,
+                sequence=alert.sequence,
+                channel=name,
+                try_number=len(before) + 1,
+                outcome="delivered" if outcome.delivered else "failed",
+                claim_id=uuid4(),
+                at=now,
+                detail=outcome.detail,
+            )
+        )
+    return made
+
+
+def keep_contact(
+    store: Store, name: str, outcome: Outcome, known: Sequence[ChannelHealth], now: datetime
+) -> None:
+    """Keep that a place which is told of every evaluation did not answer, or does so again."""
+    if outcome.delivered and name not in {one.channel for one in known}:
+        return
+    row = Notification(
+        message_id=name,
+        alert_id="",
+        sequence=0,
+        channel=name,
+        try_number=1,
+        outcome="delivered" if outcome.delivered else "failed",
+        claim_id=uuid4(),
+        at=now,
+        detail=outcome.detail,
+    )
+    store.insert("notifications", [row])
+
+
+def health(store: Store, channels: Sequence[str], now: datetime) -> list[ChannelHealth]:
+    """Return those of the named channels that failed when they were tried last."""
     return store.select(
         load_sql(_PACKAGE, "channel_health"),
         ChannelHealth,
         since=now - _KEEP,
-        channels=names(channels),
+        channels=channels,
     )
 
 
-def channel_findings(store: Store, channels: Sequence[Channel], now: datetime) -> list[Finding]:
+def channel_findings(known: Sequence[ChannelHealth], now: datetime) -> list[Finding]:
     """Return what is wrong with channels, as something to tell through the others."""
     return [
         Finding(
@@ -169,6 +231,7 @@ def channel_findings(store: Store, channels: Sequence[Channel], now: datetime) -
                 f"It failed {one.failures} times since {one.first_at:%Y-%m-%d %H:%M} UTC.",
                 f"The last time: {one.detail}.",
                 "It is tried again, at most 15 minutes apart; then it gets what is still true.",
+                "This alert goes through every other channel.",
             ),
             contributors=(),
             shared=(),
@@ -176,7 +239,7 @@ def channel_findings(store: Store, channels: Sequence[Channel], now: datetime) -
             link="/alerts",
             episode=one.channel,
         )
-        for one in health(store, channels, now)
+        for one in known
         if one.failures >= _BREAKS_AT and now - one.first_at >= _DOWN_AFTER
     ]
 
@@ -220,7 +283,8 @@ def _try(
     settings: Alerts,
     now: datetime,
 ) -> Outcome | None:
-    number, claim, message_id = due.last_try + 1, uuid4(), _message_id(due)
+    number, claim = due.last_try + 1, uuid4()
+    message_id = _message_id(due.alert_id, due.sequence, due.channel)
     _mark(store, due, number, claim, now, "claimed", "", token=f"{message_id}/{number}")
     won = store.select(
         load_sql(_PACKAGE, "claims"), _Claim, message_id=message_id, try_number=number
@@ -228,7 +292,14 @@ def _try(
     if won != [_Claim(claim)]:
         return None
     fellows = members(alert, live)
-    message = compose(alert, due.reason, message_id, settings.dashboard_url, fellows)
+    message = compose(
+        alert,
+        due.reason,
+        message_id,
+        settings.dashboard_url,
+        fellows,
+        shows_addresses=settings.show_addresses,
+    )
     outcome = channel.send(message)
     result = "delivered" if outcome.delivered else "failed"
     _mark(store, due, number, claim, now, result, outcome.detail)
@@ -247,7 +318,7 @@ def _mark(
     token: str = "",
 ) -> None:
     row = Notification(
-        message_id=_message_id(due),
+        message_id=_message_id(due.alert_id, due.sequence, due.channel),
         alert_id=due.alert_id,
         sequence=due.sequence,
         channel=due.channel,
@@ -260,8 +331,8 @@ def _mark(
     store.insert("notifications", [row], token=token)
 
 
-def _message_id(due: _Due) -> str:
-    return sha256(f"{due.alert_id}|{due.sequence}|{due.channel}".encode()).hexdigest()[:16]
+def _message_id(alert_id: str, sequence: int, channel: str) -> str:
+    return sha256(f"{alert_id}|{sequence}|{channel}".encode()).hexdigest()[:16]
 
 
 def _wait(tries: int) -> timedelta:

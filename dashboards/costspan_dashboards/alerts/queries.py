@@ -11,7 +11,6 @@ from costspan_dashboards.filters import TimeRange
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ALERT = TypeAdapter(Alert)
-_URGENCY = {"page": 0, "ticket": 1, "info": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,14 @@ def live_alerts(store: Store) -> list[Alert]:
 
 
 def open_alerts(store: Store) -> list[Alert]:
-    """Return the alerts that people were told of and that go on, pages first."""
-    told = [alert for alert in live_alerts(store) if alert.state != "pending"]
-    return sorted(told, key=lambda alert: (_URGENCY[alert.finding.severity], alert.finding.since))
+    """Return the alerts that ask somebody to act and that go on, pages first."""
+    up = [one for one in live_alerts(store) if one.is_up and one.finding.severity != "info"]
+    return sorted(up, key=lambda one: (one.finding.severity != "page", one.finding.since))
+
+
+def notices(store: Store) -> list[Alert]:
+    """Return what goes on and is good to know, and asks nobody to act."""
+    return [one for one in live_alerts(store) if one.is_up and one.finding.severity == "info"]
 
 
 def recent_events(store: Store, time: TimeRange) -> list[Event]:

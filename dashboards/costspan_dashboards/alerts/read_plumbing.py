@@ -1,16 +1,19 @@
-"""What the store tells of the pipeline itself: jobs, what became of spans, the bill."""
+"""What is told of the pipeline itself: jobs, what became of spans, the bill, the price book."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
+from costspan.pricing import Book
 from costspan_collector.store import Store, load_sql
 from costspan_dashboards.alerts.frame import Drift, JobHealth, Plumbing
 
 _PACKAGE = "costspan_dashboards.alerts"
 _JOBS = timedelta(days=2)
 _BILL = timedelta(days=14)
-_HOUR = timedelta(hours=1)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_IN_USE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,13 @@ class _Job:
 class _Fates:
     refused_spans: int
     accepted_spans: int
+    lost_spans: int
+    quarantined_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,8 @@ def read_plumbing(store: Store, now: datetime) -> Plumbing:
     return Plumbing(
         refused_spans=fates.refused_spans,
         accepted_spans=fates.accepted_spans,
+        lost_spans=fates.lost_spans,
+        quarantined_files=fates.quarantined_files,
         jobs=tuple(
             JobHealth(
                 job=row.job,
@@ -79,3 +91,34 @@ def read_plumbing(store: Store, now: datetime) -> Plumbing:
         billing_failing_since=failing[0].failing_since if failing else None,
         billing_reason=failing[0].reason if failing else "",
     )
+
+
+def with_reviews(plumbing: Plumbing, store: Store, book: Book, now: datetime) -> Plumbing:
+    """Return it with the first price of a model in use whose promise has ended.
+
+    Raises:
+        Unavailable: the store did not answer.
+    """
+    used = store.select(load_sql(_PACKAGE, "models_in_use"), _Model, since=now - _IN_USE)
+    ended = dict(_ended(book, {row.model for row in used}, now))
+    if not ended:
+        return plumbing
+    return replace(
+        plumbing,
+        price_book=book.name,
+        price_book_review_at=min(ended.values()),
+        price_book_models=tuple(sorted(ended)),
+    )
+
+
+def _ended(book: Book, used: set[str], now: datetime) -> Iterator[tuple[str, datetime]]:
+    """Yield the models that are used, and until when a price was promised that is past that."""
+    names = {book.canonical(model, now) for model in used}
+    for (model, _, _), rows in book.rows.items():
+        ends = [
+            datetime.combine(row.review_by, time(), UTC) + _DAY
+            for row in rows
+            if row.review_by and row.valid_from <= now < row.valid_to
+        ]
+        if model in names and ends and min(ends) <= now:
+            yield model, min(ends)

@@ -33,10 +33,13 @@ RUNBOOKS: Mapping[str, str] = {
     "clock": "A host's clock is wrong: mend its time service.",
     "channel_down": "Messages do not arrive through a channel. See its last answer below, and send "
     "a test with `costspan alerts test-notify`.",
-    "collector_loss": "Spans were not kept. See the reasons in /metrics and the quarantine.",
+    "collector_loss": "Spans were not kept. See the reasons in /metrics. What is in the quarantine, "
+    "beside the spool, is tried again once it is moved back there; if apps gave spans up, see that "
+    "they reach the collector.",
     "store_unhealthy": "The store takes no rows. See its disk, its log and /healthz; spans wait on "
     "the collector's disk meanwhile.",
-    "price_book_old": "Update costspan for a newer price book.",
+    "price_book_old": "Look the prices up at OpenAI. Update costspan for a newer price book, or give "
+    "them in COSTSPAN_PRICING_OVERRIDES; then run `costspan reprice`.",
     "reconciliation_drift": "Open the page Reconciliation on the days that are named.",
     "billing_key_failing": "See that COSTSPAN_RECONCILE_ADMIN_KEY is still valid and may read costs.",
     "job_late": "A job did not run or fails. Its last answer is in the alert; see the server's log.",

@@ -47,6 +47,8 @@ class Alerts(BaseSettings):
     """Is sent the alerts that go on after each evaluation, such as https://alertmanager:9093."""
     heartbeat_url: SecretStr = SecretStr("")
     """Is asked for after each evaluation that worked; whoever answers there misses it else."""
+    show_addresses: bool = False
+    """Whether messages show users that are called by an e-mail address as that."""
     dashboard_url: str = ""
     """Put before links in messages, such as https://costspan.example.org; links are relative
     without it."""

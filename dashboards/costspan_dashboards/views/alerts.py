@@ -1,19 +1,22 @@
 """Alerts: what is wrong now and why, what people said of it, what happened, and who was told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import streamlit as st
 
 from costspan.errors import Rejected
 from costspan_collector.settings import ClickHouse
 from costspan_collector.store import Store, connect
+from costspan_dashboards.alerts.finding import Severity
 from costspan_dashboards.alerts.queries import (
     Delivery,
     Event,
     LastEvaluation,
     last_evaluation,
     live_alerts,
+    notices,
     open_alerts,
     recent_deliveries,
     recent_events,
@@ -54,6 +57,11 @@ _SILENCE_FOR = {
     "1 day": timedelta(days=1),
     "1 week": timedelta(days=7),
 }
+_COLOURS: Mapping[Severity, Literal["red", "orange", "gray"]] = {
+    "page": "red",
+    "ticket": "orange",
+    "info": "gray",
+}
 _LEVEL_DIMENSIONS = ("feature", "model", "team", "project", "key", "service")
 
 
@@ -70,6 +78,11 @@ def draw(store: Store, range: TimeRange) -> None:
     else:
         st.success("No open alert.", icon=":material/check_circle:")
         st.markdown(_RULES)
+    infos = notices(store)
+    if infos:
+        st.subheader("Good to know")
+    for alert in infos:
+        _card(alert, infos, now)
     waiting = [alert for alert in live_alerts(store) if alert.state == "pending"]
     for alert in waiting:
         st.caption(
@@ -117,7 +130,7 @@ def _card(alert: Alert, alerts: Sequence[Alert], now: datetime) -> None:
     with st.container(border=True):
         badges, since = st.columns([3, 2], vertical_alignment="center")
         with badges, st.container(horizontal=True):
-            st.badge(found.severity, color="red" if found.severity == "page" else "orange")
+            st.badge(found.severity, color=_COLOURS[found.severity])
             st.badge(found.rule, color="blue")
             st.badge(alert.shown_state, color="gray")
         since.markdown(f"first seen {time_text(found.since)} ({age_text(found.since, now)})")

@@ -13,12 +13,14 @@ from uuid import UUID
 
 from costspan_reconcile.facts import Keys, metered_item
 from costspan_reconcile.line_items import LineItem, read_line_item
+from costspan_reconcile.match import by_family, by_product, exactly
 
 
 @dataclass(frozen=True, slots=True)
-class BilledLine:
+class MatchedLine:
     """A line of a reconciled day, as it was matched."""
 
+    day: date
     project: str
     api_key_id: str
     line_item: str
@@ -37,9 +39,10 @@ class BilledLine:
 
 
 @dataclass(frozen=True, slots=True)
-class KindOfCall:
-    """Calls that are billed alike, and the meters on which they used something."""
+class CallKind:
+    """Calls of a day that are billed alike, and the meters on which they used something."""
 
+    day: date
     project: str
     key_hint: str
     model: str
@@ -67,17 +70,16 @@ class Route:
 
 def routes(
     allocation_id: UUID,
-    day: date,
-    lines: Iterable[BilledLine],
-    kinds: Iterable[KindOfCall],
+    lines: Iterable[MatchedLine],
+    kinds: Iterable[CallKind],
     keys: Keys,
 ) -> list[Route]:
-    """Return where the quantities of every kind of call go; one that no line bills goes nowhere."""
+    """Return where the quantities of a day's kinds of calls go: nowhere if no line bills them."""
     ladder = _ladder(lines)
     return [
         Route(
             allocation_id,
-            day,
+            kind.day,
             kind.project,
             kind.key_hint,
             kind.model,
@@ -94,7 +96,7 @@ def routes(
     ]
 
 
-def _item(kind: KindOfCall, meter: str) -> LineItem:
+def _item(kind: CallKind, meter: str) -> LineItem:
     """Return the product of a meter; `label/model/meter` is that of a model that worked for a call."""
     worker, _, own = meter.rpartition("/")
     return metered_item(worker.partition("/")[2] or kind.model, own, kind.tier, kind.context)
@@ -107,23 +109,23 @@ class _Rung:
     levels: frozenset[str]
     product: Callable[[LineItem], LineItem]
     keyed: bool
-    lines: defaultdict[tuple[str, str, LineItem], list[BilledLine]]
+    lines: defaultdict[tuple[str, str, LineItem], list[MatchedLine]]
 
     def place(self, project: str, key: str, item: LineItem) -> tuple[str, str, LineItem]:
         return project, key if self.keyed else "", self.product(item)
 
 
-def _ladder(lines: Iterable[BilledLine]) -> list[_Rung]:
+def _ladder(lines: Iterable[MatchedLine]) -> list[_Rung]:
     """Return the lines with dollars, from the surest way to find those of a call to the least."""
     ladder = [
         _Rung(frozenset(levels), product, keyed, defaultdict(list))
         for levels, product, keyed in (
-            (("M1", "M5"), _itself, True),
-            (("M2",), _family, True),
-            (("M3", "M5"), _itself, False),
-            (("M3", "M5"), _family, False),
-            (("M4",), _product, True),
-            (("M4",), _product, False),
+            (("M1", "M5"), exactly, True),
+            (("M2",), by_family, True),
+            (("M3", "M5"), exactly, False),
+            (("M3", "M5"), by_family, False),
+            (("M4",), by_product, True),
+            (("M4",), by_product, False),
         )
     ]
     for line in lines:
@@ -136,7 +138,7 @@ def _ladder(lines: Iterable[BilledLine]) -> list[_Rung]:
 
 def _lines_of(
     ladder: Sequence[_Rung], project: str, key: str, item: LineItem
-) -> Sequence[BilledLine]:
+) -> Sequence[MatchedLine]:
     for rung in ladder:
         # A call of a known key is not in the line of another key.
         found = [
@@ -147,15 +149,3 @@ def _lines_of(
         if found:
             return found
     return ()
-
-
-def _itself(item: LineItem) -> LineItem:
-    return item
-
-
-def _family(item: LineItem) -> LineItem:
-    return item.family
-
-
-def _product(item: LineItem) -> LineItem:
-    return item.product.family

@@ -1,13 +1,13 @@
 """Share the bill of each reconciled day out, and keep who got what.
 
 A day's lines, routes and shares are written before the row of `allocation_runs` that makes them
-count, so a crash leaves the allocation before. The shares are computed in the engine, a day at a
-time; here it is only decided which line goes how.
+count, so a crash leaves the allocation before. The shares are computed in the engine, some days at
+once; here it is only decided which line goes how.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, Context, Decimal
 from uuid import UUID, uuid4
 
@@ -15,13 +15,16 @@ from costspan.errors import Rejected
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile import ledger
 from costspan_reconcile.allocate.policy import NO_RULES, Policy
-from costspan_reconcile.allocate.routes import BilledLine, KindOfCall, routes
-from costspan_reconcile.facts import Keys
+from costspan_reconcile.allocate.routes import CallKind, MatchedLine, routes
+from costspan_reconcile.facts import Keys, by_day
 from costspan_reconcile.line_items import Form
 
 _PACKAGE = "costspan_reconcile.allocate"
 _PLACES = Decimal(1).scaleb(-20)
 _EXACT = Context(prec=76)
+_SPAN = timedelta(days=14)
+_CALLS_AT_ONCE = 2_000_000
+"""The shares of so many calls are computed in one statement; of a single day, of however many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ class AllocationLine:
     weights_of: UUID
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """Return what it is known by on its day."""
-        return self.project, self.api_key_id, self.line_item
+    def key(self) -> tuple[date, str, str, str]:
+        """Return what it is known by."""
+        return self.day, self.project, self.api_key_id, self.line_item
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,19 @@ class _DueDay:
     run_id: UUID
     day_state: str
     billed_usd: Decimal
+    calls: int
     before: UUID
     frozen: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    billed_usd: Decimal
-    direct_usd: Decimal
-    shared_usd: Decimal
-    unattributed_usd: Decimal
-    untied_lines: int
+    allocation_id: UUID
+    billed_usd: Decimal = Decimal(0)
+    direct_usd: Decimal = Decimal(0)
+    shared_usd: Decimal = Decimal(0)
+    unattributed_usd: Decimal = Decimal(0)
+    untied_lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,84 +113,146 @@ def allocate_days(
         policy_sha256=policy.sha256,
     )
     keys = Keys(ledger.api_keys(store) if due else (), ())
-    for day in due:
-        _allocate(store, day, now, policy, keys)
+    for days in _at_once(due):
+        _allocate(store, days, now, policy, keys)
     return len(due)
 
 
-def _allocate(store: Store, day: _DueDay, now: datetime, policy: Policy, keys: Keys) -> None:
-    _forget(store, day.day)
-    allocation_id = uuid4()
-    billed = store.select(load_sql(_PACKAGE, "lines"), BilledLine, day=day.day, run_id=day.run_id)
-    before = _before(store, day)
+def _at_once(due: Iterable[_DueDay]) -> Iterator[list[_DueDay]]:
+    """Yield the days in pieces, each of which can be held in memory."""
+    piece: list[_DueDay] = []
+    for day in due:
+        calls = sum(earlier.calls for earlier in piece) + day.calls
+        if piece and (calls > _CALLS_AT_ONCE or day.day - piece[0].day >= _SPAN):
+            yield piece
+            piece = []
+        piece.append(day)
+    if piece:
+        yield piece
+
+
+def _allocate(
+    store: Store, days: Sequence[_DueDay], now: datetime, policy: Policy, keys: Keys
+) -> None:
+    _forget(store, [day.day for day in days])
+    ids = {day.day: uuid4() for day in days}
+    matched = by_day(
+        store.select(
+            load_sql(_PACKAGE, "lines"),
+            MatchedLine,
+            days=[day.day for day in days],
+            run_ids=[day.run_id for day in days],
+        )
+    )
+    before = _before(store, days)
     lines = [
         row
-        for line in billed
-        if (row := _line(allocation_id, day.day, line, before, policy, keys)) is not None
+        for day, found in matched.items()
+        for line in found
+        if (row := _line(ids[day], line, before, policy, keys)) is not None
     ]
     if lines:
-        kinds = store.select(load_sql(_PACKAGE, "kinds_of_calls"), KindOfCall, day=day.day)
-        store.insert("allocation_lines", lines)
-        store.insert("allocation_routes", routes(allocation_id, day.day, billed, kinds, keys))
-        for rest in (False, True) if any(line.policy for line in lines) else (False,):
-            store.command(
-                load_sql(_PACKAGE, "share_out"),
-                allocation_id=allocation_id,
-                run_id=day.run_id,
+        _share_out(store, days, lines, matched, keys)
+    totals = {
+        row.allocation_id: row
+        for row in store.select(
+            load_sql(_PACKAGE, "totals"), _Totals, allocation_ids=[*ids.values()]
+        )
+    }
+    runs: list[AllocationRun] = []
+    untied: list[str] = []
+    for day in days:
+        total = totals.get(ids[day.day], _Totals(ids[day.day]))
+        if total.untied_lines or total.billed_usd != day.billed_usd:
+            untied.append(f"{day.day} ({total.untied_lines} lines)")
+            continue
+        runs.append(
+            AllocationRun(
+                allocation_id=total.allocation_id,
                 day=day.day,
-                rest=rest,
+                run_id=day.run_id,
+                run_at=now,
+                frozen=day.frozen or day.day_state == "FINAL",
+                policy_sha256=policy.sha256,
+                billed_usd=total.billed_usd,
+                direct_usd=total.direct_usd,
+                shared_usd=total.shared_usd,
+                unattributed_usd=total.unattributed_usd,
             )
-    (totals,) = store.select(
-        load_sql(_PACKAGE, "totals"), _Totals, allocation_id=allocation_id, day=day.day
-    )
-    if totals.untied_lines or totals.billed_usd != day.billed_usd:
+        )
+    store.insert("allocation_runs", runs)  # last: it makes the others count
+    if untied:
         msg = (
-            f"the shares of {day.day} do not add up to its bill ({totals.untied_lines} lines do "
-            "not), so the allocation before is kept; this is a fault of costspan, please report it"
+            f"the shares of {', '.join(untied)} do not add up to the bill, so the allocation before "
+            "is kept; this is a fault of costspan, please report it"
         )
         raise Rejected(msg)
-    run = AllocationRun(
-        allocation_id=allocation_id,
-        day=day.day,
-        run_id=day.run_id,
-        run_at=now,
-        frozen=day.frozen or day.day_state == "FINAL",
-        policy_sha256=policy.sha256,
-        billed_usd=totals.billed_usd,
-        direct_usd=totals.direct_usd,
-        shared_usd=totals.shared_usd,
-        unattributed_usd=totals.unattributed_usd,
+
+
+def _share_out(
+    store: Store,
+    days: Sequence[_DueDay],
+    lines: Sequence[AllocationLine],
+    matched: Mapping[date, Sequence[MatchedLine]],
+    keys: Keys,
+) -> None:
+    """Have the engine compute who gets what of `lines`, and keep it."""
+    ids = {line.day: line.allocation_id for line in lines}
+    since, until = min(ids), max(ids) + timedelta(days=1)
+    kinds = by_day(
+        store.select(
+            load_sql(_PACKAGE, "kinds_of_calls"), CallKind, days=[*ids], since=since, until=until
+        )
     )
-    store.insert("allocation_runs", [run])  # last: it makes the others count
+    store.insert("allocation_lines", lines)
+    store.insert(
+        "allocation_routes",
+        [
+            route
+            for day, allocation_id in ids.items()
+            for route in routes(allocation_id, matched[day], kinds.get(day, ()), keys)
+        ],
+    )
+    for rest in (False, True) if any(line.policy for line in lines) else (False,):
+        store.command(
+            load_sql(_PACKAGE, "share_out"),
+            allocation_ids=[*ids.values()],
+            run_ids=[day.run_id for day in days if day.day in ids],
+            since=since,
+            until=until,
+            rest=rest,
+        )
 
 
-def _forget(store: Store, day: date) -> None:
+def _forget(store: Store, days: Sequence[date]) -> None:
     """Remove what no reader needs: a day that may change is shared out every hour."""
-    for row in store.select(load_sql(_PACKAGE, "outlived"), _Outlived, day=day):
+    outlived = store.select(load_sql(_PACKAGE, "outlived"), _Outlived, days=days)
+    if outlived:
+        drops = ", ".join(f"DROP PARTITION '{row.allocation_id}'" for row in outlived)
         for table in ("allocations", "allocation_routes", "allocation_lines"):
-            store.command(f"ALTER TABLE {table} DROP PARTITION '{row.allocation_id}'")
+            store.command(f"ALTER TABLE {table} {drops}")
 
 
-def _before(store: Store, day: _DueDay) -> Mapping[tuple[str, str, str], AllocationLine]:
+def _before(
+    store: Store, days: Iterable[_DueDay]
+) -> Mapping[tuple[date, str, str, str], AllocationLine]:
     """Return the lines whose weights are frozen."""
-    if not day.frozen:
+    frozen = [day.before for day in days if day.frozen]
+    if not frozen:
         return {}
-    rows = store.select(
-        load_sql(_PACKAGE, "lines_before"), AllocationLine, allocation_id=day.before, day=day.day
-    )
+    rows = store.select(load_sql(_PACKAGE, "lines_before"), AllocationLine, allocation_ids=frozen)
     return {row.key: row for row in rows}
 
 
 def _line(
     allocation_id: UUID,
-    day: date,
-    line: BilledLine,
-    before: Mapping[tuple[str, str, str], AllocationLine],
+    line: MatchedLine,
+    before: Mapping[tuple[date, str, str, str], AllocationLine],
     policy: Policy,
     keys: Keys,
 ) -> AllocationLine | None:
     """Return how a line is to be shared, as it was before if it was; None if there is nothing to."""
-    key = (line.project, line.api_key_id, line.line_item)
+    key = (line.day, line.project, line.api_key_id, line.line_item)
     held = before.get(key)
     if held is not None:
         return replace(held, allocation_id=allocation_id, billed_usd=line.billed_usd)
@@ -204,7 +271,6 @@ def _line(
         billed = None  # in a unit of its own: calls are only set beside each other
     return AllocationLine(
         allocation_id,
-        day,
         *key,
         line.billed_usd,
         _units(billed),

@@ -36,19 +36,25 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Restated:
+class _RestatedDay:
     original_month: date
+    day: date
+    locked_run_id: UUID
+    old_fetch_id: UUID
+    costs_fetch_id: UUID
+    old_content_sha256: str
+    new_content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _RestatedLine:
     day: date
     project: str
     api_key_id: str
     line_item: str
     quantity_unit: str
-    locked_run_id: UUID
     old_usd: Decimal
     new_usd: Decimal
-    old_content_sha256: str
-    new_content_sha256: str
-    costs_fetch_id: UUID
 
 
 def adjustments(store: Store, month: Month) -> list[Adjustment]:
@@ -61,26 +67,36 @@ def book_adjustments(store: Store, now: datetime) -> list[Adjustment]:
 
     Doing it again books nothing: what is booked counts as known.
     """
-    month = month_of(now.date())
+    days = store.select(load_sql(_PACKAGE, "restated_days"), _RestatedDay)
+    if not days:
+        return []
+    lines = store.select(
+        load_sql(_PACKAGE, "restated_lines"),
+        _RestatedLine,
+        days=[day.day for day in days],
+        old_fetch_ids=[day.old_fetch_id for day in days],
+        new_fetch_ids=[day.costs_fetch_id for day in days],
+    )
+    month, restated = month_of(now.date()), {day.day: day for day in days}
     booked = [
         Adjustment(
             month=month.first,
             booked_at=now,
-            original_month=row.original_month,
-            day=row.day,
-            project=row.project,
-            api_key_id=row.api_key_id,
-            line_item=row.line_item,
-            quantity_unit=row.quantity_unit,
-            locked_run_id=row.locked_run_id,
-            old_usd=row.old_usd,
-            new_usd=row.new_usd,
-            amount_usd=kept(Fraction(row.new_usd) - Fraction(row.old_usd)),
-            old_content_sha256=row.old_content_sha256,
-            new_content_sha256=row.new_content_sha256,
-            costs_fetch_id=row.costs_fetch_id,
+            original_month=(of := restated[line.day]).original_month,
+            day=line.day,
+            project=line.project,
+            api_key_id=line.api_key_id,
+            line_item=line.line_item,
+            quantity_unit=line.quantity_unit,
+            locked_run_id=of.locked_run_id,
+            old_usd=line.old_usd,
+            new_usd=line.new_usd,
+            amount_usd=kept(Fraction(line.new_usd) - Fraction(line.old_usd)),
+            old_content_sha256=of.old_content_sha256,
+            new_content_sha256=of.new_content_sha256,
+            costs_fetch_id=of.costs_fetch_id,
         )
-        for row in store.select(load_sql(_PACKAGE, "restated_lines"), _Restated)
+        for line in lines
     ]
     what = "\n".join(f"{row.day} {row.old_content_sha256} {row.costs_fetch_id}" for row in booked)
     token = hashlib.sha256(what.encode()).hexdigest()

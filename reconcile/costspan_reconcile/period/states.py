@@ -6,7 +6,8 @@ signed. A step back is a step too, with its reason; after LOCKED there is none.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from uuid import UUID, uuid4
 from costspan.money import plain
 from costspan_collector.store import Store, load_sql
 from costspan_reconcile.amounts import kept
-from costspan_reconcile.period.month import Month
+from costspan_reconcile.period.month import Month, month_of
 
 _PACKAGE = "costspan_reconcile.period"
 SCHEDULER = "costspan"
@@ -139,9 +140,15 @@ def steps(store: Store, month: Month) -> list[Step]:
 
 def facts(store: Store, month: Month) -> Facts:
     """Return what is known of a month."""
-    days = store.select(
-        load_sql(_PACKAGE, "month_days"), MonthDay, since=month.first, until=month.until
-    )
+    return _facts(month, _days(store, month, month))
+
+
+def _days(store: Store, first: Month, last: Month) -> list[MonthDay]:
+    sql = load_sql(_PACKAGE, "month_days")
+    return store.select(sql, MonthDay, since=first.first, until=last.until)
+
+
+def _facts(month: Month, days: Sequence[MonthDay]) -> Facts:
     return Facts(month, days, _blockers(month, days))
 
 
@@ -168,14 +175,22 @@ def advance(store: Store, found: Facts, row: MonthRow | None, now: datetime, act
 def advance_all(store: Store, now: datetime) -> list[str]:
     """Move every month that is due; return a line for each that moved."""
     moved: list[str] = []
-    for row in months(store):
+    due = [row for row in months(store) if row.state != State.LOCKED]
+    days = _by_month(_days(store, Month(due[-1].month), Month(due[0].month))) if due else {}
+    for row in due:
         month = Month(row.month)
-        if row.state != State.LOCKED:
-            state = advance(store, facts(store, month), row, now, SCHEDULER)
-            if state != row.state:
-                moved.append(f"month {month} is {state}")
+        state = advance(store, _facts(month, days.get(month, ())), row, now, SCHEDULER)
+        if state != row.state:
+            moved.append(f"month {month} is {state}")
     audit(store)
     return moved
+
+
+def _by_month(days: Iterable[MonthDay]) -> Mapping[Month, Sequence[MonthDay]]:
+    found: defaultdict[Month, list[MonthDay]] = defaultdict(list)
+    for day in days:
+        found[month_of(day.day)].append(day)
+    return found
 
 
 def write(store: Store, rows: Sequence[Step]) -> None:

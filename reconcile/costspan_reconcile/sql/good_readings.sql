@@ -13,7 +13,5 @@ SELECT
     revision_fetch_id,
     billed_usd,
     control_usd
-FROM billing_days
-WHERE status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-ORDER BY fetched_at DESC, revision DESC
-LIMIT 1 BY source, day
+FROM good_readings
+WHERE day >= {since:Date} AND day < {until:Date}

@@ -16,10 +16,8 @@ WHERE
     AND (day, fetch_id) IN
     (
         SELECT day, revision_fetch_id
-        FROM billing_days
-        WHERE source = 'costs' AND status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-        ORDER BY fetched_at DESC, revision DESC
-        LIMIT 1 BY day
+        FROM good_readings
+        WHERE source = 'costs' AND day >= {since:Date} AND day < {until:Date}
     )
 GROUP BY
     day,

@@ -8,10 +8,8 @@ FROM
     FROM
     (
         SELECT day, billed_usd
-        FROM billing_days
-        WHERE source = 'costs' AND status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-        ORDER BY fetched_at DESC, revision DESC
-        LIMIT 1 BY day
+        FROM good_readings
+        WHERE source = 'costs' AND day >= {since:Date} AND day < {until:Date}
     )
     WHERE billed_usd > 0
     UNION ALL

@@ -87,5 +87,63 @@ FROM
         GROUP BY day, kind
     )
     ARRAY JOIN figures AS found
+    UNION ALL
+    SELECT 'signals_5m' AS rollup, slot AS at, kind, found.1 AS figure, found.2 AS kept, found.3 AS counted
+    FROM
+    (
+        SELECT
+            slot,
+            [environment, service, team, project, key, feature, model, prompt, error_kind]::Array(String) AS kind,
+            arrayConcat(
+                arrayMap(f -> (f.1, toString(f.2), toString(f.3)), arrayFilter(f -> f.2 != f.3, [
+                    ('calls', sumIf(calls, is_kept), sumIf(calls, NOT is_kept)),
+                    ('attempts', sumIf(attempts, is_kept), sumIf(attempts, NOT is_kept)),
+                    ('input_tokens', sumIf(input_tokens, is_kept), sumIf(input_tokens, NOT is_kept)),
+                    ('cached_tokens', sumIf(cached_tokens, is_kept), sumIf(cached_tokens, NOT is_kept)),
+                    ('output_tokens', sumIf(output_tokens, is_kept), sumIf(output_tokens, NOT is_kept)),
+                    ('cost_pico', sumIf(cost_pico, is_kept), sumIf(cost_pico, NOT is_kept)),
+                    ('input_cost_pico', sumIf(input_cost_pico, is_kept), sumIf(input_cost_pico, NOT is_kept)),
+                    ('cached_cost_pico', sumIf(cached_cost_pico, is_kept), sumIf(cached_cost_pico, NOT is_kept)),
+                    ('output_cost_pico', sumIf(output_cost_pico, is_kept), sumIf(output_cost_pico, NOT is_kept)),
+                    ('priced_calls', sumIf(priced_calls, is_kept), sumIf(priced_calls, NOT is_kept)),
+                    ('unpriced_calls', sumIf(unpriced_calls, is_kept), sumIf(unpriced_calls, NOT is_kept)),
+                    ('timed_calls', sumIf(timed_calls, is_kept), sumIf(timed_calls, NOT is_kept)),
+                    ('streamed_calls', sumIf(streamed_calls, is_kept), sumIf(streamed_calls, NOT is_kept)),
+                    ('paced_calls', sumIf(paced_calls, is_kept), sumIf(paced_calls, NOT is_kept)),
+                    ('late_calls', sumIf(late_calls, is_kept), sumIf(late_calls, NOT is_kept)),
+                    ('ahead_calls', sumIf(ahead_calls, is_kept), sumIf(ahead_calls, NOT is_kept))
+                ])),
+                -- Sums of fractions depend on the order in which they are added.
+                arrayMap(f -> (f.1, toString(f.2), toString(f.3)), arrayFilter(f -> abs(f.2 - f.3) > 1e-9 * greatest(abs(f.2), abs(f.3)), [
+                    ('log_duration', sumIf(log_duration, is_kept), sumIf(log_duration, NOT is_kept)),
+                    ('log_duration_squared', sumIf(log_duration_squared, is_kept), sumIf(log_duration_squared, NOT is_kept)),
+                    ('log_first_chunk', sumIf(log_first_chunk, is_kept), sumIf(log_first_chunk, NOT is_kept)),
+                    ('log_first_chunk_squared', sumIf(log_first_chunk_squared, is_kept), sumIf(log_first_chunk_squared, NOT is_kept)),
+                    ('log_pace', sumIf(log_pace, is_kept), sumIf(log_pace, NOT is_kept)),
+                    ('log_pace_squared', sumIf(log_pace_squared, is_kept), sumIf(log_pace_squared, NOT is_kept)),
+                    ('cost_usd_squared', sumIf(cost_usd_squared, is_kept), sumIf(cost_usd_squared, NOT is_kept))
+                ]))
+            ) AS figures
+        FROM
+        (
+            SELECT
+                toStartOfFiveMinutes(started_at) AS slot, environment, service, team, project, key, feature, model, prompt, error_kind,
+                calls, attempts, input_tokens, cached_tokens, output_tokens, cost_pico, input_cost_pico, cached_cost_pico, output_cost_pico, priced_calls, unpriced_calls, timed_calls, streamed_calls, paced_calls, late_calls, ahead_calls, log_duration, log_duration_squared, log_first_chunk, log_first_chunk_squared, log_pace, log_pace_squared, cost_usd_squared,
+                false AS is_kept
+            FROM call_signals(
+                since = toDateTime64(arrayMin({hours:Array(DateTime('UTC'))}), 6, 'UTC'),
+                until = toDateTime64(arrayMax({hours:Array(DateTime('UTC'))}), 6, 'UTC') + INTERVAL 1 HOUR)
+            WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))}
+            UNION ALL
+            SELECT
+                slot, environment, service, team, project, key, feature, model, prompt, error_kind,
+                calls, attempts, input_tokens, cached_tokens, output_tokens, cost_pico, input_cost_pico, cached_cost_pico, output_cost_pico, priced_calls, unpriced_calls, timed_calls, streamed_calls, paced_calls, late_calls, ahead_calls, log_duration, log_duration_squared, log_first_chunk, log_first_chunk_squared, log_pace, log_pace_squared, cost_usd_squared,
+                true
+            FROM signals_5m FINAL
+            WHERE toStartOfHour(slot) IN {hours:Array(DateTime('UTC'))}
+        )
+        GROUP BY slot, kind
+    )
+    ARRAY JOIN figures AS found
 )
 ORDER BY at, rollup, kind, figure

@@ -9,6 +9,8 @@ FROM
     UNION DISTINCT
     SELECT toStartOfHour(slot) AS hour FROM latency_5m GROUP BY hour
     UNION DISTINCT
+    SELECT toStartOfHour(slot) AS hour FROM signals_5m GROUP BY hour
+    UNION DISTINCT
     SELECT day AS hour FROM latency_daily WHERE day NOT IN (SELECT toStartOfDay(slot) FROM latency_5m)
 )
 WHERE toDate(hour) NOT IN (SELECT day FROM dropped_days)

@@ -8,6 +8,7 @@ from costspan_dashboards.alerts.finding import Finding, Seen, against_text, find
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
     Cells,
+    Floats,
     minute_of,
     tally,
 )
@@ -75,10 +76,13 @@ def traffic_drop(view: View, limits: Limits) -> list[Finding]:
         calls = view.by(dimension)[figure("calls")]
         # What nobody called for a day is closed, not dropped.
         alive = tally(day.code(dimension), day.count("calls"), calls.shape[-1])
+        missed = _missed(recent, dimension, until, calls.shape[-1])
         found: set[int] = set()
         for place, minutes in enumerate(WINDOWS_MINUTES[1:], start=1):
             level = known.level[place]
             over = (level >= gates.min_expected_calls) & (calls[place] <= gates.drop_to * level)
+            if minutes == WINDOWS_MINUTES[-1]:  # at night too few are usual to tell by an hour
+                over |= (calls[place] == 0) & (missed >= gates.min_expected_calls)
             for code in np.flatnonzero(over & (alive > 0)).tolist():
                 if not code or code in found:
                     continue
@@ -117,6 +121,18 @@ def traffic_drop(view: View, limits: Limits) -> list[Finding]:
             waiting=f"That is {first.affected / first.window_minutes:.1f} calls a minute fewer.",
         )
     ]
+
+
+def _missed(recent: Cells, dimension: str, until: int, size: int) -> Floats:
+    """Return how many calls came, a day or two ago, in the stretch since the last call."""
+    hours = DAY_MINUTES // 60
+    back = (until - 1 - recent.minute) // 60
+    calls = np.zeros((3 * hours, size))
+    near = back < 3 * hours
+    np.add.at(calls, (back[near], recent.code(dimension)[near]), recent.count("calls")[near])
+    silent = np.logical_and.accumulate(calls[:hours] == 0, axis=0)
+    one, two = ((calls[day * hours :][:hours] * silent).sum(axis=0) for day in (1, 2))
+    return np.minimum(one, two)
 
 
 def late(view: View, limits: Limits) -> list[Finding]:
@@ -182,7 +198,7 @@ def _arrivals(
             else "time of arrival, which no call can end after",
             explanation=single(first) if first.scope.dimension else None,
             others=seen,
-            noun="such spans",
+            noun=f"spans that {word}",
         )
     ]
 

@@ -5,15 +5,26 @@ from decimal import Decimal
 
 import numpy as np
 
-from costspan_dashboards.alerts.finding import Finding, Severity, link
+from costspan_dashboards.alerts.cause import Explanation, Table, explain
+from costspan_dashboards.alerts.finding import Finding, Severity, cause_text, link
 from costspan_dashboards.alerts.forecast import COVERAGE, LEAST_ORIGINS, Forecast, month_end
-from costspan_dashboards.alerts.frame import DAY_MINUTES, Ints, minute_of, time_of
+from costspan_dashboards.alerts.frame import (
+    DAY_MINUTES,
+    DIMENSIONS,
+    Cells,
+    Ints,
+    minute_of,
+    time_of,
+)
 from costspan_dashboards.alerts.limits import Budget, Limits
 from costspan_dashboards.alerts.rules.usage import PICO
 from costspan_dashboards.alerts.scopes import Scope, View
 from costspan_dashboards.figures import usd_text
 
 _TICKET_AT = Decimal("0.8")
+_BEFORE_MINUTES = 28 * DAY_MINUTES
+_MORE = 1.05
+"""Times as much as before: below it there is nothing to explain."""
 
 
 def budget(view: View, limits: Limits) -> list[Finding]:
@@ -25,11 +36,9 @@ def budget(view: View, limits: Limits) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
-def daily_pico(view: View, dimension: str, value: str) -> tuple[int, Ints]:
+def daily_pico(view: View, plan: Budget) -> tuple[int, Ints]:
     """Return the first day there is (in days since 1970) and what each day cost, today the last."""
-    days = view.past.history.days
-    if dimension:
-        days = days.where(days.code(dimension) == view.frame.names.code(dimension, value))
+    days = _cells(view, plan)
     place = days.minute // DAY_MINUTES
     today = view.frame.until // DAY_MINUTES
     first = int(place.min(initial=today))
@@ -41,7 +50,7 @@ def daily_pico(view: View, dimension: str, value: str) -> tuple[int, Ints]:
 def _judged(view: View, plan: Budget) -> Finding | None:
     now = view.frame.at
     month = datetime(now.year, now.month, 1, tzinfo=UTC)
-    forecast = month_end(*daily_pico(view, plan.dimension, plan.value), now)
+    forecast = month_end(*daily_pico(view, plan), now)
     spent = Decimal(forecast.spent_pico) / PICO
     share = spent / plan.usd_per_month
     # Even the low end: a forecast that is as likely wrong as right is nothing to be told of.
@@ -50,6 +59,7 @@ def _judged(view: View, plan: Budget) -> Finding | None:
     if share < _TICKET_AT and not heading:
         return None
     severity: Severity = "page" if share >= 1 else "ticket"
+    explanation = _cause(view, plan, minute_of(month))
     return Finding(
         rule="budget",
         severity=severity,
@@ -67,12 +77,54 @@ def _judged(view: View, plan: Budget) -> Finding | None:
         facts=(
             _outlook(forecast),
             f"The budget of {plan} is {usd_text(plan.usd_per_month)} a month.",
+            *cause_text(explanation, "dollars above those of the four weeks before"),
         ),
-        contributors=(),
-        shared=(),
+        contributors=explanation.contributors,
+        shared=explanation.shared,
         examples=(),
-        link=link("budget", Scope(plan.dimension, plan.value), ()),
+        link=link("budget", Scope(plan.dimension, plan.value), explanation.contributors),
+        waiting=f"{_a_day(view, plan)} a day are spent now.",
         episode=str(plan),
+    )
+
+
+def _cells(view: View, plan: Budget) -> Cells:
+    days = view.past.history.days
+    if not plan.dimension:
+        return days
+    return days.where(
+        days.code(plan.dimension) == view.frame.names.code(plan.dimension, plan.value)
+    )
+
+
+def _a_day(view: View, plan: Budget) -> str:
+    until = view.frame.until
+    week = _cells(view, plan).between(until - 7 * DAY_MINUTES, until)
+    days = min(7, max(1, view.past.history.hours // 24))
+    return _usd(int(week.count("cost_pico").sum()) // days)
+
+
+def _cause(view: View, plan: Budget, month: int) -> Explanation:
+    """Return which calls of the month cost more than in as many days of the four weeks before."""
+    cells, until = _cells(view, plan), view.frame.until
+    now, before = cells.between(month, until), cells.between(month - _BEFORE_MINUTES, month)
+    if not len(before) or not len(now):
+        return Explanation((), ())
+    scale = (until - month) / (month - max(int(before.minute[0]), month - _BEFORE_MINUTES))
+    actual = now.count("cost_pico") / PICO
+    expected = before.count("cost_pico") / PICO * scale
+    if actual.sum() < _MORE * expected.sum():
+        return Explanation((), ())
+    codes = np.concatenate([now.codes, before.codes], axis=1)
+    codes[DIMENSIONS.index("error_kind")] = 0
+    nothing = np.zeros(len(before)), np.zeros(len(now))
+    return explain(
+        Table.of(
+            cells.names,
+            codes,
+            np.concatenate([actual, nothing[0]]),
+            np.concatenate([nothing[1], expected]),
+        )
     )
 
 

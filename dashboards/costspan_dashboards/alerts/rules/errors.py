@@ -12,7 +12,7 @@ import numpy as np
 
 from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
 from costspan_dashboards.alerts.cause import Contributor, Explanation, Table, explain
-from costspan_dashboards.alerts.chance import beta_binomial_tail, surprise
+from costspan_dashboards.alerts.chance import USUAL_SCATTER, beta_binomial_tail, surprise
 from costspan_dashboards.alerts.finding import (
     Finding,
     Seen,
@@ -33,7 +33,14 @@ from costspan_dashboards.alerts.frame import (
 from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.rules.failures import Failures
 from costspan_dashboards.alerts.rules.naming import changes, named_as, newest
-from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, View, figure, watched
+from costspan_dashboards.alerts.scopes import (
+    WINDOWS_MINUTES,
+    Scope,
+    View,
+    figure,
+    figures_of,
+    watched,
+)
 
 _PAGE_TAIL = 0.01
 """A page needs more than the share that pages: chance must not be what lifts it over."""
@@ -48,7 +55,8 @@ def errors(view: View, limits: Limits) -> list[Finding]:
     """Find failures of any kind but rate limits, and an objective that is used up too fast."""
     failures = Failures(view, "failed_attempts", limits.allowed_share)
     seen = [one for name in view.scopes for one in _over(failures, limits, name, "failed_calls")]
-    return _found(failures, limits, "errors", [*seen, *_burning(view, limits)])
+    seen += _burning(view, limits)
+    return _found(failures, limits, "errors", seen or _one_user(failures, limits))
 
 
 def rate_limited(view: View, limits: Limits) -> list[Finding]:
@@ -76,7 +84,7 @@ def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> lis
             well_again = (
                 place > 0
                 and failed[place - 1, code]
-                < max(limit, k / max(n, 1) / 2) * attempts[place - 1, code]
+                <= max(limit, k / max(n, 1) / 2) * attempts[place - 1, code]
             )
             if k < gates.min_errors or k < limit * n or well_again or (dimension and not code):
                 continue
@@ -112,7 +120,7 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
     pairs: tuple[tuple[int, int, float, Severity], ...] = (
         (60, 5, gates.page_fast, "page"),
         (360, 30, gates.page_slow, "page"),
-        (4320, 360, gates.ticket, "ticket"),
+        (60 * gates.ticket_hours, 5 * gates.ticket_hours, gates.ticket, "ticket"),
     )
     found: list[Seen] = []
     for dimension in ("", "feature"):
@@ -139,6 +147,37 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
                 for code in np.flatnonzero(over).tolist()
                 if code or not dimension
             ]
+    return found
+
+
+def _one_user(failures: Failures, limits: Limits) -> list[Seen]:
+    """Find a user most of whose calls fail, where that is too few calls to be seen in any scope."""
+    view, usual = failures.view, float(failures.share("")[0])
+    found: list[Seen] = []
+    for minutes in WINDOWS_MINUTES[:2]:
+        cells = view.window(minutes)
+        figures = figures_of(cells)
+        by_user = [
+            tally(cells.code("user"), figures[figure(name)], cells.names.size("user"))
+            for name in (failures.attempts, "attempts")
+        ]
+        failed, attempts = by_user
+        for code in np.flatnonzero(failed >= limits.errors.min_user_errors).tolist():
+            k, n = int(failed[code]), int(attempts[code])
+            rare = beta_binomial_tail(k, n, usual, USUAL_SCATTER) < limits.errors.tail
+            if code and 2 * k > n and rare and not found:
+                found.append(
+                    Seen(
+                        scope=Scope("user", view.frame.names.name("user", code)),
+                        window_minutes=minutes,
+                        observed=k / n,
+                        usual=usual,
+                        score=surprise(k, usual * n) / minutes,
+                        severity="ticket",
+                        calls=n,
+                        affected=k,
+                    )
+                )
     return found
 
 

@@ -30,6 +30,7 @@ from costspan_dashboards.alerts.frame import (
 from costspan_dashboards.alerts.limits import LatencyLimits, Limits
 from costspan_dashboards.alerts.rules.naming import changes, newest
 from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Leaves, Past, View, figure
+from costspan_dashboards.figures import seconds_text
 
 _LEAST_NOISE = 0.03
 """Of the mean log latency between days that are alike."""
@@ -49,18 +50,19 @@ class _Signal:
     calls: str
     total: str
     squares: str
-    in_words: str
+    until: str
+    """To what a call is timed, in words."""
     blames: Literal["feature", "model"]
     """Whose fault it more often is."""
 
 
 _SIGNALS = (
     _Signal("time to first token", "streamed_calls", "log_first_chunk", "log_first_chunk_squared",
-            "take {ratio} times as long to the first token", "model"),
+            " to the first token", "model"),
     _Signal("generation speed", "paced_calls", "log_pace", "log_pace_squared",
-            "take {ratio} times as long for each output token", "model"),
+            " for each output token", "model"),
     _Signal("duration", "timed_calls", "log_duration", "log_duration_squared",
-            "take {ratio} times as long", "feature"),
+            "", "feature"),
 )  # fmt: skip
 _ROWS = np.array(
     [
@@ -209,15 +211,15 @@ def _found(view: View, place: int, seen: list[Seen], shifts: Leaves) -> Finding:
     )
     first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
+    typical_us = _typical_us(view, signal, first)
     return find(
         view,
         "latency",
         severity,
         first,
         title=(
-            f"Calls of {first.scope} "
-            + signal.in_words.format(ratio=f"{first.observed:.2f}")
-            + " as usual, like for like"
+            f"Calls of {first.scope} take {first.observed:.2f} times as long{signal.until} as "
+            f"usual, like for like: {_text(typical_us)}, usually {_text(typical_us / first.observed)}"
         ),
         unit="times_usual",
         against=against_text("mean", view.past.basis),
@@ -228,3 +230,15 @@ def _found(view: View, place: int, seen: list[Seen], shifts: Leaves) -> Finding:
         waiting=f"That is {first.calls / first.window_minutes:.1f} slow calls a minute.",
         changes=changes(view, explanation),
     )
+
+
+def _typical_us(view: View, signal: _Signal, seen: Seen) -> float:
+    """Return the geometric mean of what the calls take, in microseconds."""
+    dimension, window = seen.scope.dimension, WINDOWS_MINUTES.index(seen.window_minutes)
+    code = view.frame.names.code(dimension, seen.scope.value) if dimension else 0
+    now = view.by(dimension)[:, window, code]
+    return math.exp(now[figure(signal.total)] / max(now[figure(signal.calls)], 1))
+
+
+def _text(microseconds: float) -> str:
+    return seconds_text(round(microseconds))

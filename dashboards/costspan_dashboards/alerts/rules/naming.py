@@ -52,9 +52,12 @@ def is_new(view: View, feature: str, dimension: str, value: str) -> bool:
 
 def changes(view: View, explanation: Explanation) -> list[str]:
     """Return what is new in the calls of the first cause, in words."""
+    days = view.past.history.days
+    if not len(days.between(0, view.frame.until - view.frame.until % DAY_MINUTES)):
+        return []  # where there are no other days nothing is new
     where = dict((*explanation.shared, *explanation.where))
     feature = where.get("feature", "")
-    found = [
+    return [
         f"New: {name}={where[name]} was not seen on other days"
         + (f" in feature={feature}." if feature else ".")
         for name in _NEWS
@@ -66,10 +69,6 @@ def changes(view: View, explanation: Explanation) -> list[str]:
             else is_unseen(view, name, where[name])
         )
     ]
-    days = view.past.history.days
-    if not len(days):
-        return []
-    return found
 
 
 def is_unseen(view: View, dimension: str, value: str) -> bool:

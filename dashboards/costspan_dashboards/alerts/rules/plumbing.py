@@ -16,19 +16,24 @@ def collector_loss(view: View, limits: Limits) -> list[Finding]:
     """Find spans that came and were not kept."""
     plumbing, gates = view.frame.plumbing, limits.plumbing
     lost = plumbing.refused_spans + plumbing.lost_spans
-    came = lost + plumbing.accepted_spans
-    if lost < gates.min_lost_spans or lost < gates.max_lost_share * came:
+    came, files = lost + plumbing.accepted_spans, plumbing.quarantined_files
+    if lost >= gates.min_lost_spans and lost >= gates.max_lost_share * came:
+        title = f"{lost} of {came} spans of the last hour were not kept"
+    elif files:
+        title = f"The store cannot take {files} files of spans, which are set aside"
+    else:
         return []
     return [
         _finding(
             view,
             "collector_loss",
             "ticket",
-            f"{lost} of {came} spans of the last hour were not kept",
+            title,
             Decimal(lost),
             "spans",
             [
-                f"{plumbing.refused_spans} were refused for good; {plumbing.lost_spans} are set aside.",
+                f"{plumbing.refused_spans} were refused for good.",
+                f"Apps gave up {plumbing.lost_spans}; {files} files of spans are in quarantine.",
                 "Every total is too small by what they cost.",
             ],
         )
@@ -71,10 +76,13 @@ def price_book_old(view: View, limits: Limits) -> list[Finding]:
             view,
             "price_book_old",
             severity,
-            f"The price book {plumbing.price_book} was to be reviewed {days} days ago",
+            f"The price book {plumbing.price_book} was to be reviewed by {due:%Y-%m-%d}",
             Decimal(days),
-            "minutes",
-            ["Prices that changed since are not in any estimate."],
+            "days",
+            [
+                f"Until then the prices of {', '.join(plumbing.price_book_models)} were promised.",
+                "If they changed since, every estimate of these models is wrong.",
+            ],
         )
     ]
 

@@ -41,6 +41,7 @@ _NEARLY_ALL = 0.95
 _AS_LIKELY = 0.15
 """Of the score: two causes that are no farther apart cannot be told from each other."""
 _MOST_GROWTH = 10.0
+_LATELY_MINUTES = 15
 
 
 def spend(view: View, limits: Limits) -> list[Finding]:
@@ -56,8 +57,11 @@ def spend(view: View, limits: Limits) -> list[Finding]:
         view, _users_with_feature(explain(money.table(), relative_slack=_AS_LIKELY))
     )
     first = matching(seen, first, explanation)
-    kind, text = told_change(*money.usage(lasting(explanation.where)), first.window_minutes)
-    if kind == "price":  # `price_change` and the budgets tell that
+    about = lasting(explanation.where)
+    change = told_change(*money.usage(about), first.window_minutes, money.like(about))
+    # `price_change` and the budgets tell what new prices make of it.
+    rest = first.observed - max(change.price_usd_per_hour, 0.0)
+    if change.kind == "price" or rest < limits.spend.min_ratio * first.usual:
         return []
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
     return [
@@ -74,8 +78,8 @@ def spend(view: View, limits: Limits) -> list[Finding]:
             explanation=explanation,
             others=seen,
             noun="excess dollars",
-            kind=kind,
-            text=text,
+            kind=change.kind,
+            text=change.text,
             waiting=_waiting(view, first),
             changes=changes(view, explanation),
         )
@@ -131,7 +135,8 @@ def entity_spend(view: View, limits: Limits) -> list[Finding]:
     explanation = _named(view, ordered, users.known)
     first = ordered[0]
     money = rows(view, first.window_minutes, everywhere=True)
-    kind, text = told_change(*money.usage((("user", first.scope.value),)), first.window_minutes)
+    about = (("user", first.scope.value),)
+    change = told_change(*money.usage(about), first.window_minutes, money.like(about))
     unknown = view.frame.names.code("user", first.scope.value) not in users.known
     who = f"user={first.scope.value}"
     severity: Severity = "page" if any(one.severity == "page" for one in ordered) else "ticket"
@@ -150,12 +155,12 @@ def entity_spend(view: View, limits: Limits) -> list[Finding]:
                 )
             ),
             unit="usd_per_hour",
-            against=against_text("mean of the user itself, grown as its peers did, in", basis),
+            against=f"mean of the user itself, grown as its peers did, in {basis}",
             explanation=explanation,
             others=ordered,
             noun="excess dollars",
-            kind=kind,
-            text=[f"New: {who} was never seen before.", *text] if unknown else text,
+            kind=change.kind,
+            text=[*([f"New: {who} was never seen before."] if unknown else []), *change.text],
             waiting=_waiting(view, first),
             changes=changes(view, explanation),
         )
@@ -320,7 +325,22 @@ def _waiting(view: View, seen: Seen) -> str:
     cells = view.frame.window(seen.window_minutes)
     unpriced = int(cells.count("unpriced_calls").sum())
     besides = f" {unpriced} calls without a price come on top." if unpriced else ""
-    return f"In the last {seen.window_minutes} minutes it cost {excess} more than usual.{besides}"
+    rate = _rate(view, seen.scope, min(seen.window_minutes, _LATELY_MINUTES)) - seen.usual
+    goes_on = 2 * rate >= seen.observed - seen.usual
+    lately = f"It costs {_usd(rate)}/h more than usual. " if goes_on else ""
+    return (
+        f"{lately}In the last {seen.window_minutes} minutes it cost {excess} more than "
+        f"usual.{besides}"
+    )
+
+
+def _rate(view: View, scope: Scope, minutes: int) -> float:
+    """Return dollars an hour in the last minutes."""
+    cells = view.frame.window(minutes)
+    if scope.dimension:
+        code = view.frame.names.code(scope.dimension, scope.value)
+        cells = cells.where(cells.code(scope.dimension) == code)
+    return float(cells.count("cost_pico").sum()) / PICO * 60 / minutes
 
 
 def _usd(amount: float) -> str:

@@ -69,11 +69,9 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
     explanation = _within(view, first, _unit_table(view, first))
     money = rows(view, first.window_minutes)
     before, now = money.usage(lasting(explanation.where))
-    kind, text = told_change(
-        of_as_many_calls(before, total(now, "calls")), now, first.window_minutes
-    )
+    change = told_change(of_as_many_calls(before, total(now, "calls")), now, first.window_minutes)
     # A user is `entity_spend`'s, a price `price_change`'s, a cache `cache`'s business.
-    if kind == "price" or "user" in dict(explanation.where):
+    if change.kind == "price" or "user" in dict(explanation.where):
         return []
     excess = (first.observed - first.usual) * first.calls * 60 / first.window_minutes
     return [
@@ -91,8 +89,8 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
             explanation=explanation,
             others=seen,
             noun="excess dollars",
-            kind=kind,
-            text=text,
+            kind=change.kind,
+            text=change.text,
             waiting=f"Each hour costs {_usd(excess)} more than the same calls usually do.",
             changes=changes(view, explanation),
         )

@@ -6,9 +6,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costspan_dashboards.alerts.cause import Pairs, Table
-from costspan_dashboards.alerts.change import Usage, decompose, leading
+from costspan_dashboards.alerts.change import NO_CALLS, Usage, decompose, leading
 from costspan_dashboards.alerts.frame import (
     COUNTS,
     DAY_MINUTES,
@@ -68,6 +69,16 @@ class Rows:
         )
         return Table(table.names, table.codes, table.actual, np.maximum(table.expected, 0.0))
 
+    def like(self, where: Pairs) -> dict[str, Usage]:
+        """Return what calls of the same features usually use, by model, whoever makes them."""
+        feature = DIMENSIONS.index("feature")
+        mine = np.unique(
+            self.cells.codes[feature, _chosen(self.cells.names, self.cells.codes, where)]
+        )
+        theirs = np.isin(self.past_codes[feature], mine)
+        codes, past = self.past_codes[:, theirs], self.past[:, theirs]
+        return _usage(self.cells.names, codes, past, (), self.scale)
+
     def usage(self, where: Pairs) -> tuple[dict[str, Usage], dict[str, Usage]]:
         """Return what the calls with these values use, by model: usually, and now."""
         names = self.cells.names
@@ -111,18 +122,33 @@ def alike(view: View, users: Users) -> tuple[Cells, int]:
     return users.cells.where(np.isin(day, view.past.basis.days)), (last - first) // 60
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change of cost is made of."""
+
+    kind: str
+    """The part that leads."""
+    text: tuple[str, ...]
+    price_usd_per_hour: float
+    """What of it new prices are."""
+
+
 def told_change(
-    past: Mapping[str, Usage], present: Mapping[str, Usage], minutes: int
-) -> tuple[str, list[str]]:
-    """Return which part of a change of cost leads, and all of it in words."""
-    parts = decompose(past, present)
-    kind = leading(parts, total(past, "cost"))
+    past: Mapping[str, Usage],
+    present: Mapping[str, Usage],
+    minutes: int,
+    like: Mapping[str, Usage] | None = None,
+) -> Change:
+    """Return what a change of cost is made of; calls without a past stand beside those `like` it."""
+    parts = decompose(past, present, like)
+    kind = leading(parts)
     per_hour = Fraction(60, minutes) / PICO
     amounts = [f"{name} {_signed(amount * per_hour)}" for name, amount in parts.items() if amount]
-    lines = [_in_words(kind, past, present)]
+    typical = like if like and total(past, "calls") < NO_CALLS else past
+    text = [_in_words(kind, past, present, typical)]
     if len(amounts) > 1:
-        lines.append(f"By the hour: {', '.join(amounts)}.")
-    return kind, lines
+        text.append(f"By the hour: {', '.join(amounts)}.")
+    return Change(kind, tuple(text), float(parts["price"] * per_hour))
 
 
 def lasting(where: Pairs) -> Pairs:
@@ -145,9 +171,7 @@ def total(usages: Mapping[str, Usage], name: str) -> Fraction:
 def _usage(
     names: Names, codes: Ints, counts: Floats | Ints, where: Pairs, scale: Fraction
 ) -> dict[str, Usage]:
-    mine = np.ones(codes.shape[1], np.bool_)
-    for dimension, value in where:
-        mine &= codes[DIMENSIONS.index(dimension)] == names.code(dimension, value)
+    mine = _chosen(names, codes, where)
     model = codes[DIMENSIONS.index("model")]
     found: dict[str, Usage] = {}
     for code in np.unique(model[mine]).tolist():
@@ -157,8 +181,22 @@ def _usage(
     return found
 
 
-def _in_words(kind: str, past: Mapping[str, Usage], present: Mapping[str, Usage]) -> str:
+def _chosen(names: Names, codes: Ints, where: Pairs) -> NDArray[np.bool_]:
+    mine = np.ones(codes.shape[1], np.bool_)
+    for dimension, value in where:
+        mine &= codes[DIMENSIONS.index(dimension)] == names.code(dimension, value)
+    return mine
+
+
+def _in_words(
+    kind: str,
+    past: Mapping[str, Usage],
+    present: Mapping[str, Usage],
+    typical: Mapping[str, Usage],
+) -> str:
     before, now = total(past, "calls"), total(present, "calls")
+    if kind != "volume":
+        past, before = typical, total(typical, "calls")
     if kind == "volume" or not before or not now:
         return f"It is volume: {float(now):,.0f} calls, usually {float(before):,.0f}."
     if kind == "model mix":

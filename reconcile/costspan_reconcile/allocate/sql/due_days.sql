@@ -7,6 +7,7 @@ SELECT
     days.run_id AS run_id,
     days.day_state AS day_state,
     assumeNotNull(days.billed_usd) AS billed_usd,
+    days.calls AS calls,
     held.allocation_id AS before,
     held.frozen AS frozen
 FROM (SELECT * FROM current_recon_days WHERE day >= {since:Date} AND day < {until:Date}) AS days

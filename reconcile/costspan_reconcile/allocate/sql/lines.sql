@@ -1,6 +1,7 @@
--- One row per line of a run on a day, as it was matched.
--- parameters: run_id UUID, day Date
+-- One row per line of some runs, each on a day, as it was matched.
+-- parameters: run_ids Array(UUID), days Array(Date)
 SELECT
+    day,
     project,
     api_key_id,
     line_item,
@@ -12,5 +13,6 @@ SELECT
     estimated_quantity,
     cause
 FROM recon_lines
-WHERE day = {day:Date} AND run_id = {run_id:UUID}
-ORDER BY project, api_key_id, line_item
+WHERE day IN {days:Array(Date)}
+    AND (day, run_id) IN arrayZip({days:Array(Date)}, {run_ids:Array(UUID)})
+ORDER BY day, project, api_key_id, line_item

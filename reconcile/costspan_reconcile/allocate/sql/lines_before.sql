@@ -1,5 +1,5 @@
--- One row per line of an allocation.
--- parameters: allocation_id UUID, day Date
+-- One row per line of some allocations.
+-- parameters: allocation_ids Array(UUID)
 SELECT
     allocation_id,
     day,
@@ -15,5 +15,5 @@ SELECT
     shares,
     weights_of
 FROM allocation_lines
-WHERE allocation_id = {allocation_id:UUID} AND day = {day:Date}
-ORDER BY project, api_key_id, line_item
+WHERE allocation_id IN {allocation_ids:Array(UUID)}
+ORDER BY day, project, api_key_id, line_item

@@ -1,31 +1,46 @@
--- One row: the dollars of an allocation of a day by what became of them, and how many lines there
--- are whose shares are not what they were billed.
--- parameters: allocation_id UUID, day Date
+-- One row per allocation that has lines: its dollars by what became of them, and how many of its lines
+-- have shares that are not what they were billed.
+-- parameters: allocation_ids Array(UUID)
 SELECT
-    sum(line.billed_usd) AS billed_usd,
-    sum(shares.direct_usd) AS direct_usd,
-    sum(shares.shared_usd) AS shared_usd,
-    sum(shares.unattributed_usd) AS unattributed_usd,
-    countIf(line.billed_usd != shares.shares_usd) AS untied_lines
+    allocation_id,
+    sum(line_usd) AS billed_usd,
+    sum(line_direct_usd) AS direct_usd,
+    sum(line_shared_usd) AS shared_usd,
+    sum(line_unattributed_usd) AS unattributed_usd,
+    countIf(line_usd != shares_usd) AS untied_lines
 FROM
 (
-    SELECT project, api_key_id, line_item, billed_usd
-    FROM allocation_lines
-    WHERE allocation_id = {allocation_id:UUID} AND day = {day:Date}
-) AS line
-FULL JOIN
-(
     SELECT
-        project,
-        api_key_id,
-        line_item,
-        sumIf(amount_usd, kind = 'direct') AS direct_usd,
-        sumIf(amount_usd, kind = 'shared') AS shared_usd,
-        sumIf(amount_usd, kind = 'unattributed') AS unattributed_usd,
+        allocation_id,
+        sum(billed_usd) AS line_usd,
+        sumIf(amount_usd, kind = 'direct') AS line_direct_usd,
+        sumIf(amount_usd, kind = 'shared') AS line_shared_usd,
+        sumIf(amount_usd, kind = 'unattributed') AS line_unattributed_usd,
         sum(amount_usd) AS shares_usd
-    FROM allocations
-    WHERE allocation_id = {allocation_id:UUID} AND day = {day:Date}
-    GROUP BY project, api_key_id, line_item
-) AS shares
-    ON shares.project = line.project AND shares.api_key_id = line.api_key_id
-    AND shares.line_item = line.line_item
+    FROM
+    (
+        SELECT
+            allocation_id,
+            project,
+            api_key_id,
+            line_item,
+            '' AS kind,
+            billed_usd,
+            toDecimal256(0, 40) AS amount_usd
+        FROM allocation_lines
+        WHERE allocation_id IN {allocation_ids:Array(UUID)}
+        UNION ALL
+        SELECT
+            allocation_id,
+            project,
+            api_key_id,
+            line_item,
+            toString(kind) AS kind,
+            toDecimal256(0, 40) AS billed_usd,
+            amount_usd
+        FROM allocations
+        WHERE allocation_id IN {allocation_ids:Array(UUID)}
+    )
+    GROUP BY allocation_id, project, api_key_id, line_item
+)
+GROUP BY allocation_id

@@ -24,10 +24,8 @@ FROM
 LEFT JOIN
 (
     SELECT day, revision, revision_fetch_id, content_sha256
-    FROM billing_days
-    WHERE source = 'costs' AND status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-    ORDER BY fetched_at DESC, revision DESC
-    LIMIT 1 BY day
+    FROM good_readings
+    WHERE source = 'costs' AND day >= {since:Date} AND day < {until:Date}
 ) AS read ON read.day = runs.day
 LEFT JOIN
 (

@@ -7,9 +7,7 @@ FROM billing_fetches
 WHERE (endpoint, fetch_id) IN
 (
     SELECT source, revision_fetch_id
-    FROM billing_days
-    WHERE status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-    ORDER BY fetched_at DESC, revision DESC
-    LIMIT 1 BY source, day
+    FROM good_readings
+    WHERE day >= {since:Date} AND day < {until:Date}
 )
 ORDER BY name

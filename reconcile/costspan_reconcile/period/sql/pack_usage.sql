@@ -7,10 +7,8 @@ WHERE
     AND (source, day, fetch_id) IN
     (
         SELECT source, day, revision_fetch_id
-        FROM billing_days
-        WHERE source != 'costs' AND status = 'ok' AND day >= {since:Date} AND day < {until:Date}
-        ORDER BY fetched_at DESC, revision DESC
-        LIMIT 1 BY source, day
+        FROM good_readings
+        WHERE source != 'costs' AND day >= {since:Date} AND day < {until:Date}
     )
 ORDER BY source, day, project, api_key_id, model, batch, service_tier, modality, kind, quantity
 SETTINGS

@@ -1,0 +1,44 @@
+"""A past that takes long to make is made once for a module, and brought back for each test."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from costspan_collector.store import Store
+
+Remembered = Callable[[str, Callable[[], None]], None]
+
+_FILLED = """
+SELECT name FROM system.tables
+WHERE database = 'costspan' AND total_rows > 0 AND name != 'schema_migrations'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    name: str
+
+
+@pytest.fixture(scope="module")
+def remembered(engine: Store) -> Iterator[Remembered]:
+    """Fill an empty store: `remembered(name, fill)` fills it the first time, then with the same."""
+    known: dict[str, list[str]] = {}
+
+    def bring(name: str, fill: Callable[[], None]) -> None:
+        if name in known:
+            for table in known[name]:
+                engine.command(
+                    f"ALTER TABLE costspan.{table} ATTACH PARTITION ALL FROM {name}.{table}"
+                )
+            return
+        fill()
+        known[name] = [row.name for row in engine.select(_FILLED, _Filled)]
+        engine.command(f"CREATE DATABASE {name}")
+        for table in known[name]:
+            engine.command(f"CREATE TABLE {name}.{table} AS costspan.{table}")
+            engine.command(f"ALTER TABLE {name}.{table} ATTACH PARTITION ALL FROM costspan.{table}")
+
+    yield bring
+    for name in known:
+        engine.command(f"DROP DATABASE {name} SYNC")
