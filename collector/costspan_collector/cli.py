@@ -28,7 +28,9 @@ def add_migrate(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the typ
     )
     parser.add_argument("--dry-run", action="store_true", help="only name what would be applied")
     parser.add_argument(
-        "--alone", action="store_true", help="no collector inserts meanwhile; asked for where it matters"
+        "--alone",
+        action="store_true",
+        help="no collector inserts meanwhile; asked for where it matters",
     )
     parser.add_argument("--json", action="store_true", help="print the names as JSON")
     parser.set_defaults(run=_migrate)
@@ -94,7 +96,11 @@ def _migrate(args: argparse.Namespace) -> int:
 
     store = connect(read_settings(ClickHouse).url)
     try:
-        names = [file.name for file in pending(store)] if args.dry_run else migrate(store, alone=args.alone)
+        names = (
+            [file.name for file in pending(store)]
+            if args.dry_run
+            else migrate(store, alone=args.alone)
+        )
     finally:
         store.close()
     if args.json:

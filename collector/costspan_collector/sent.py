@@ -117,6 +117,7 @@ def take(
     request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
 ) -> tuple[list[Sent], set[int]]:
     """Return what the engine can read of `request`, and the places of these spans in it."""
+    request.DiscardUnknownFields()  # the engine would look into groups
     canonical = request.SerializeToString()  # each field once, in order, so that all read it alike
     outlined = _CLASS["OutlinedRequest"].FromString(canonical)
     outlined.DiscardUnknownFields()

@@ -16,6 +16,8 @@ class BottomLine:
     verdicts: tuple[str, ...]
     """Those of its days, each once."""
     closed_days: int
+    missing_days: int
+    """Days in between that were never reconciled."""
     billed_usd: Decimal
     estimated_usd: Decimal
     captured_usd: Decimal
@@ -28,7 +30,13 @@ class BottomLine:
 
     def verdict(self, tolerances: Tolerances) -> Verdict:
         """Return the verdict of the range."""
-        return period_verdict(self.verdicts, self.billed_usd, self.to_review_usd, tolerances)
+        return period_verdict(
+            self.verdicts,
+            self.billed_usd,
+            self.to_review_usd,
+            tolerances,
+            missing_days=self.missing_days,
+        )
 
 
 def bottom_line(store: Store, since: date, until: date) -> BottomLine:

@@ -137,8 +137,8 @@ def _run(args: argparse.Namespace) -> int:
     summary.fetched.check()
     if args.json:
         fetched = {**asdict(summary.fetched.kept), "notes": summary.fetched.notes}
-        reconciled, allocated = asdict(summary.reconciled), summary.allocated
-        print(json.dumps({"fetched": fetched, "reconciled": reconciled, "allocated": allocated}))
+        rest = {"allocated": summary.allocated, "settled": summary.settled}
+        print(json.dumps({"fetched": fetched, "reconciled": asdict(summary.reconciled), **rest}))
     else:
         print(summary.line())
     return 0
@@ -157,7 +157,7 @@ def _show(args: argparse.Namespace) -> int:
     tolerances, book = read_settings(Tolerances), read_settings(Pricing).book()
     with command_store(change=False) as store:
         found = statement(store, settings, tolerances, book, since, until, now)
-        lines = queries.recon_lines(store, since, until) if args.json else []
+        lines = queries.recon_lines(store, since, until, queries.ALL) if args.json else []
     if args.json:
         shown = {**asdict(found), "lines": [asdict(row) for row in lines]}
         print(json.dumps(shown, default=as_text))

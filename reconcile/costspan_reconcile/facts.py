@@ -35,9 +35,11 @@ from costspan_reconcile.line_items import (
 from costspan_reconcile.match import Billed, Counted, Estimated
 from costspan_reconcile.openai_costs import COSTS, ApiKey
 from costspan_reconcile.price_truth import CHANGE_WITHIN, DISCOUNT_WITHIN, Paid, paid_prices
+from costspan_reconcile.usage_pages import ENDPOINTS
 
 _PACKAGE = "costspan_reconcile"
 _DAYS_AT_ONCE = 14
+_SOURCES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 _ONE_DAY = timedelta(days=1)
 
 
@@ -121,8 +123,8 @@ class DayFacts:
 
     @property
     def counts_all(self) -> bool:
-        """Return whether OpenAI's own count of tokens is there."""
-        return any(reading.source == "completions" for reading in self.usage)
+        """Return whether OpenAI's own count is there of everything, so that no use is missing in it."""
+        return _SOURCES <= {reading.source for reading in self.usage}
 
     @property
     def is_awaited(self) -> bool:

@@ -7,6 +7,8 @@ from decimal import Decimal
 from costspan_collector.store import Store, load_sql
 
 _PACKAGE = "costspan_reconcile"
+ALL = 2**32 - 1
+"""Lines, where none is to be left out."""
 
 
 @dataclass(frozen=True, slots=True)

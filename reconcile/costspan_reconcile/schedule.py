@@ -145,7 +145,9 @@ def add_jobs(
 
     def go_back() -> None:
         """Read one month; then the next, until none is due or one fails."""
-        if work.has_older(datetime.now(UTC)):
+        with ONE_AT_A_TIME:  # the hourly run goes back too, and may just have read the last one
+            if not work.has_older(datetime.now(UTC)):
+                return
             run_job(store, BACKFILL, lambda: work.older(datetime.now(UTC)))
             if work.went_back:
                 scheduler.add_job(go_back, id=BACKFILL, replace_existing=True, **once)

@@ -16,6 +16,7 @@ class _Tries:
     tried_at: datetime | None
     last_status: str
     last_reason: str
+    older_read_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,14 @@ class Standing:
     stale: str
     """Why nothing newer is there; '' if it is as new as it should be."""
     backfill: Backfill
+    older_read_at: datetime | None = None
+    """When any day was, be it an older one."""
 
     def lines(self) -> list[str]:
         """Return it for a person to read."""
-        read = f"{self.read_at:%Y-%m-%d %H:%M} UTC" if self.read_at else "never"
-        found = [f"bill read: {read}"]
+        found = [f"bill read: {_moment(self.read_at)}"]
+        if self.older_read_at and not self.read_at:
+            found = [f"bill of older days read: {_moment(self.older_read_at)}"]
         if self.stale:
             found.append(f"stale: {self.stale}")
         if self.backfill.due:
@@ -46,12 +50,22 @@ def bill_standing(store: Store, settings: Reconcile, now: datetime) -> Standing:
         Unavailable: the store did not answer.
     """
     (tries,) = store.select(load_sql("costspan_reconcile", "newest_tries"), _Tries)
-    return Standing(tries.read_at, _stale(tries, settings, now), backfill(store, settings, now))
+    return Standing(
+        tries.read_at,
+        _stale(tries, settings, now),
+        backfill(store, settings, now),
+        tries.older_read_at,
+    )
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at else "never"
 
 
 def _stale(tries: _Tries, settings: Reconcile, now: datetime) -> str:
     if tries.tried_at is None:
-        return "the bill was never asked for; start `costspan serve` with an admin key"
+        what = "the bill of today and yesterday" if tries.older_read_at else "the bill"
+        return f"{what} was never asked for; start `costspan serve` with an admin key"
     if tries.last_status != "ok":
         return f"{tries.last_reason} (tried {tries.tried_at:%Y-%m-%d %H:%M} UTC)"
     if now - tries.tried_at > _MISSED_RUNS * timedelta(seconds=settings.interval_seconds):

@@ -11,6 +11,7 @@ from costspan.money import plain
 from costspan.pricing import Book
 from costspan_collector.store import Store
 from costspan_reconcile import queries
+from costspan_reconcile.allocate.queries import allocated_days
 from costspan_reconcile.amounts import kept
 from costspan_reconcile.bottom_line import BottomLine, bottom_line
 from costspan_reconcile.columns import UNKNOWN, aligned, percent, usd
@@ -28,12 +29,23 @@ _NOTE = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose the billed dollars are, of the days that are shared out."""
+
+    billed_usd: Decimal
+    unattributed_usd: Decimal
+    is_alarm: bool
+    """More is nobody's than is tolerated."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """The days of a range, and what they are made of."""
 
     standing: Standing
     verdict: Verdict
     bottom_line: BottomLine
+    ownership: Ownership
     days: Sequence[DayRow]
     classes: Sequence[ClassRow]
     unclassified: Sequence[LineItemRow]
@@ -64,6 +76,7 @@ def statement(
         standing=bill_standing(store, settings, now),
         verdict=whole.verdict(tolerances),
         bottom_line=whole,
+        ownership=_ownership(store, tolerances, since, until),
         days=queries.recon_days(store, since, until)[::-1],
         classes=queries.recon_classes(store, since, until),
         unclassified=[row for row in items if "UNCLASSIFIED" in row.causes],
@@ -77,13 +90,21 @@ def statement(
     )
 
 
+def _ownership(store: Store, tolerances: Tolerances, since: date, until: date) -> Ownership:
+    days = [day for day in allocated_days(store, since, until) if day.allocated_usd is not None]
+    billed = _sum(day.allocated_usd for day in days)
+    nobodys = _sum(day.unattributed_usd for day in days)
+    is_alarm = nobodys > Fraction(tolerances.unattributed_share) * billed
+    return Ownership(kept(billed), kept(nobodys), is_alarm)
+
+
 def statement_lines(found: Statement) -> list[str]:
     """Return it for a person; amounts are USD, to six places."""
     lines = found.standing.lines()
     if not found.days:
         return [*lines, "nothing is reconciled in these days; run `costspan reconcile run`"]
     lines += ["", *_days(found.days), _whole(found), "", *_classes(found)]
-    notes = [*_unknown(found), *_prices(found)]
+    notes = [*_owners(found.ownership), *_unknown(found), *_prices(found)]
     if notes:
         lines += ["", *notes]
     if found.months:
@@ -93,10 +114,21 @@ def statement_lines(found: Statement) -> list[str]:
 
 def _whole(found: Statement) -> str:
     line = found.bottom_line
+    missing = f", {line.missing_days} days never reconciled" if line.missing_days else ""
     return (
-        f"as a whole {found.verdict}: billed beyond the estimate {usd(line.above_usd)}, below it "
+        f"as a whole {found.verdict}{missing}: billed beyond the estimate {usd(line.above_usd)}, below it "
         f"{usd(abs(line.below_usd))}, not explained {usd(line.to_review_usd)}"
     )
+
+
+def _owners(found: Ownership) -> Iterator[str]:
+    """Say how much is nobody's, where that is too much."""
+    if found.is_alarm:
+        share = percent(Fraction(found.unattributed_usd), Fraction(found.billed_usd))
+        yield (
+            f"{share} of what was billed is nobody's, {usd(found.unattributed_usd)}: instrument the "
+            "keys below, or say who bears it in COSTSPAN_ALLOCATION_POLICY"
+        )
 
 
 def _unknown(found: Statement) -> Iterator[str]:

@@ -20,7 +20,7 @@ DAY_MINUTES = 1440
 
 
 @dataclass(frozen=True)
-class Span:
+class Stretch:
     """A stretch of time, in minutes from `t0`."""
 
     since: float = 0
@@ -52,7 +52,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Fault(Span):
+class Fault(Stretch):
     """A change of the calls that begin while it lasts and have these values."""
 
     change: Change = lambda calls, _: calls
@@ -92,7 +92,7 @@ class Ramp(Fault):
 
 
 @dataclass(frozen=True)
-class Added(Span):
+class Added(Stretch):
     """Calls that come on top, like those of a feature but for some columns."""
 
     a_minute: float = 0
@@ -126,7 +126,7 @@ class Added(Span):
 
 
 @dataclass(frozen=True)
-class Held(Span):
+class Held(Stretch):
     """Nothing arrives before it is over: the store takes no rows, and senders keep them."""
 
     def apply(self, calls: Calls, t0: datetime, _day: int, rng: np.random.Generator) -> Calls:
@@ -137,7 +137,7 @@ class Held(Span):
 
 
 @dataclass(frozen=True)
-class Lost(Span):
+class Lost(Stretch):
     """Nothing arrives while it lasts, and is not sent again."""
 
     def deliver(self, spans: Spans, t0: datetime) -> Spans:
@@ -146,7 +146,7 @@ class Lost(Span):
 
 
 @dataclass(frozen=True)
-class Replayed(Span):
+class Replayed(Stretch):
     """What began in the stretch is delivered again, some minutes from `t0`; every third twice."""
 
     at: float = 0
@@ -163,7 +163,7 @@ class Replayed(Span):
 
 
 @dataclass(frozen=True)
-class Volume(Span):
+class Volume(Stretch):
     """So many times the traffic of a feature, or of all; or the same, some minutes later."""
 
     factor: float = 1.0

@@ -57,6 +57,9 @@ def summary(found: Sequence[Verdict]) -> Iterator[str]:
         yield f"recall over rows that must fire: {len(fired)} of {len(asked)}"
     if delays:
         yield f"delay: mean {statistics.mean(delays):.1f}, median {statistics.median(delays):.1f} min"
+    if fired:
+        sent = [one.notifications for one in fired]
+        yield f"messages an incident: median {statistics.median(sent):.0f}, most {max(sent)}"
     if caused:
         yield f"exact cause: {sum(bool(one.exact_cause) for one in caused)} of {len(caused)}"
     clean = [one for one in found if one.row == "Q01"]

@@ -29,18 +29,19 @@ Step = tuple[str, str, str, str, str, bool, object]
 
 
 def steps_of_log(log: Log) -> list[Step]:
-    """Return each step of a simulation."""
-    return [_told(f"{at:%H:%M}", step) for at, step in log.steps]
+    """Return each step of a simulation; of those of one minute the order says nothing."""
+    return sorted((_told(f"{at:%H:%M}", step) for at, step in log.steps), key=repr)
 
 
 def steps_of_store(found: list[Evaluation]) -> list[Step]:
     """Return each step of the product's loop."""
-    return [
+    steps = [
         _told(f"{one.at:%H:%M}", step)
         for one in found
         for step in one.transitions
         if step.alert.finding.rule in ABOUT_CALLS
     ]
+    return sorted(steps, key=repr)
 
 
 def _told(at: str, step: Transition) -> Step:

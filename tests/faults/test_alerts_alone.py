@@ -1,7 +1,7 @@
 """The store does not answer: people hear of that, and of all else once it does; the rest of the
 pipeline's facts reach the rules from the parts that know them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -61,14 +61,18 @@ class Phone:
 def phone(monkeypatch: pytest.MonkeyPatch) -> Phone:
     """Everybody is told by this phone."""
     one = Phone()
+
+    def only_it(_settings: Alerts) -> list[Phone]:
+        return [one]
+
     for module in ("loop", "evaluate"):
         where = f"costspan_dashboards.alerts.{module}.open_channels"
-        monkeypatch.setattr(where, lambda _settings: [one])
+        monkeypatch.setattr(where, only_it)
     return one
 
 
 @contextmanager
-def away(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
+def away(monkeypatch: pytest.MonkeyPatch, *names: str) -> Generator[None]:
     """Let the store answer nothing."""
 
     def no_answer(*_: object, **_more: object) -> None:

@@ -26,7 +26,7 @@ WRITES = frozenset(
         "recon_components",
         "recon_runs",
         "allocation_lines",
-    "allocations",
+        "allocations",
         "allocation_runs",
         "job_runs",
     }

@@ -174,7 +174,7 @@ def now_wire(wire: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_what_was_acknowledged_survives_kills_at_random_moments(
     tmp_path: Path, now_wire: Any
 ) -> None:
-    kill_often(tmp_path, now_wire, 3, Random(3))  # noqa: S311 - moments
+    kill_often(tmp_path, now_wire, 2, Random(3))  # noqa: S311 - moments
 
 
 @pytest.mark.bench

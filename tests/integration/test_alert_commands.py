@@ -54,23 +54,41 @@ def run(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 def test_a_backtest_says_minute_for_minute_what_the_live_evaluation_did(store: Store) -> None:
     add(store, NOW - timedelta(hours=30), 30 * 60)
-    add(store, NOW + 3 * MINUTE, 5, failing=True)
-    add(store, NOW + 8 * MINUTE, 20)
+    add(store, NOW + 2 * MINUTE, 4, failing=True)
+    add(store, NOW + 6 * MINUTE, 8)
     refresh(store, overlap=timedelta(0))
     settings = Alerts.model_validate({})
-    for minute in range(0, 22, 1):
+    for minute in range(13):
         evaluate_now(store, settings, NOW + minute * MINUTE)
-    lived = [
-        (one.alert_id, one.at)
-        for one in recent_events(store, TimeRange(NOW - MINUTE, NOW + timedelta(hours=1)))
-        if one.to_state == "firing" and one.from_state == "pending"
-    ]
-    found = backtest(store, settings, NOW, NOW + 22 * MINUTE)
-    assert sorted((one.alert_id, one.firing_since) for one in found.episodes) == sorted(lived)
+    events = recent_events(store, TimeRange(NOW - MINUTE, NOW + timedelta(hours=1)))
+    lived = [(one.alert_id, one.to_state, one.at) for one in events if one.tells]
+    assert {state for _, state, _ in lived} == {"firing"}
+    found = backtest(store, settings, NOW, NOW + 13 * MINUTE)
+    replayed = [(one.alert_id, "firing", one.firing_since) for one in found.episodes]
+    replayed += [(one.alert_id, "resolved", one.ended_at) for one in found.episodes if one.ended_at]
+    assert sorted(replayed) == sorted(lived)
     assert "errors" in {one.rule for one in found.episodes}
     assert found.pages_a_week > 0
-    one = backtest(store, settings, NOW, NOW + 22 * MINUTE, only="errors")
+    one = backtest(store, settings, NOW, NOW + 13 * MINUTE, only="errors")
     assert {each.rule for each in one.episodes} == {"errors"}
+
+
+def test_a_backtest_replays_what_the_store_keeps_of_the_pipeline_and_says_what_it_left_out(
+    store: Store, run: Any
+) -> None:
+    now = datetime.now(UTC)
+    for hour in range(1, 30):
+        store.command(
+            """INSERT INTO job_runs SELECT generateUUIDv4(), 'reconcile', {at:DateTime64(3, 'UTC')},
+            {at:DateTime64(3, 'UTC')}, {status:String}, 'no answer'""",
+            at=now - timedelta(hours=hour),
+            status="failed" if hour < 8 else "ok",
+        )
+    found = run("backtest", "--days", "1", "--every", "15", "--rule", "job_late")
+    assert [one["rule"] for one in found["episodes"]] == ["job_late"]
+    began = datetime.fromisoformat(found["episodes"][0]["firing_since"])
+    assert timedelta(hours=4) < now - began < timedelta(hours=6)  # after the third failure
+    assert "store_unhealthy" in found["left_out"]
 
 
 def test_check_prints_what_is_wrong_now_and_changes_nothing(store: Store, run: Any) -> None:

@@ -1,6 +1,7 @@
 """The Alerts page, run by Streamlit's own test runner: people act, and the next evaluation obeys."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -12,8 +13,9 @@ from streamlit.util import calc_hash
 
 from costspan_collector.store import Store
 from costspan_dashboards.alerts.cause import Contributor
-from costspan_dashboards.alerts.evaluate import keep, step
+from costspan_dashboards.alerts.evaluate import keep, key_of, step
 from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.queries import notices, open_incidents
 from costspan_dashboards.alerts.scopes import Scope
 from costspan_dashboards.alerts.silences import actions, marks, silences
 from costspan_dashboards.alerts.state import Alert, Timing
@@ -111,3 +113,24 @@ def test_nobody_acts_without_a_name(page: Callable[..., AppTest]) -> None:
     (button,) = [one for one in app.button if one.label == "Acknowledge"]
     button.click().run()
     assert "say who you are" in app.error[0].value
+
+
+def test_an_incident_is_one_card_and_what_is_only_good_to_know_is_no_open_alert(
+    page: Callable[..., AppTest], alert: Alert, store: Store
+) -> None:
+    cause = alert.finding
+    beside = replace(cause, rule="latency", severity="ticket", title="Calls are slow")
+    late = replace(cause, rule="late", severity="info", contributors=(), title="Spans are late")
+    timing = Timing(timedelta(0), timedelta(minutes=5))
+    known = {key_of(cause): alert}
+    now = NOW + timedelta(seconds=1)
+    alerts, steps = step([cause, beside, late], known, fresh=True, now=now, timing=timing)
+    keep(store, alerts.values(), steps)
+    (incident,) = open_incidents(store)
+    assert [one.finding.rule for one in incident] == ["errors", "latency"]
+    assert [one.finding.rule for one in notices(store)] == ["late"]
+    app = page()
+    labels = [one.label for one in app.expander]
+    assert "Also found of it: latency" in labels
+    assert "Good to know: 1, nothing to do" in labels
+    assert len([one for one in app.button if one.label == "Acknowledge"]) == 1

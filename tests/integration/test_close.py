@@ -54,6 +54,7 @@ def settings(provider: Any) -> Reconcile:
     for day in MONTH.days:
         provider.charge(day, ITEM, "1.25", quantity=1, quantity_unit="tokens")
         provider.charge(day, "Vector storage", STORAGE)
+    provider.count(MONTH.first, "gpt-4o", input_tokens=5, num_model_requests=1)
     return Reconcile(admin_key=SecretStr(provider.ADMIN_KEY), base_url=provider.url)
 
 
@@ -430,6 +431,12 @@ def lose_the_runs(texts: dict[str, str]) -> None:
             f"Vector storage: the raw answers say {STORAGE}, the bill says 9",
         ),
         (drop("bill/lines"), "raw answers say", "the bill says nothing"),
+        (
+            edit("usage/rows", lambda row: row.update(quantity=7)),
+            "what was counted",
+            "requests: the raw answers count 1, the books 7",
+        ),
+        (drop("usage/rows"), "what was counted", "the books nothing"),
         (
             edit("reconciliation/lines", lambda row: row.update(billed_usd="2")),
             "are its bill",

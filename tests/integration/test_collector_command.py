@@ -11,6 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from costspan.cli import main
+from costspan_collector.store import Store
+
 
 @pytest.fixture
 def costspan(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
@@ -42,21 +45,18 @@ def last_line(process: subprocess.Popen[str]) -> str:
     return error.splitlines()[-1]
 
 
-def test_the_collector_receives_until_it_is_told_to_stop(costspan: Any, wire: Any) -> None:
+def test_the_collector_receives_until_it_is_told_to_stop_and_has_its_directory_alone(
+    costspan: Any, wire: Any
+) -> None:
     process = costspan("collector", "--port", "0", "--json")
     told = json.loads(process.stdout.readline())
     body = wire.request(wire.span(1)).SerializeToString()
     headers = {"content-type": "application/x-protobuf"}
     assert httpx2.post(told["traces"], content=body, headers=headers).status_code == 200
+    assert "is in use by another costspan process" in last_line(costspan("migrate"))
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 0
-
-
-def test_a_directory_in_use_is_one_clear_line(costspan: Any) -> None:
-    process = costspan("collector", "--port", "0", "--json")
-    assert process.stdout.readline()
-    assert "is in use by another costspan process" in last_line(costspan("migrate"))
 
 
 def test_a_port_in_use_is_one_clear_line(costspan: Any) -> None:
@@ -101,13 +101,14 @@ def test_a_negotiated_price_is_kept_with_the_call(
     assert kept.stdout == "0.000105000000 0.000210000000 ('acme',)\n"
 
 
-def test_migrate_names_what_it_would_do_then_does_it(costspan: Any) -> None:
+def test_migrate_names_what_it_would_do_then_does_it(
+    empty: Store, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", empty.url)
     told: list[dict[str, Any]] = []
     for arguments in (["--dry-run"], [], []):
-        process = costspan("migrate", "--json", *arguments)
-        output, _ = process.communicate()
-        assert process.returncode == 0
-        told.append(json.loads(output))
+        assert main(["migrate", "--json", *arguments]) == 0
+        told.append(json.loads(capsys.readouterr().out))
     assert [run["dry_run"] for run in told] == [True, False, False]
     assert told[0]["migrations"] == told[1]["migrations"]
     assert told[0]["migrations"][0] == "0001_calls.sql"

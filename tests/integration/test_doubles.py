@@ -144,6 +144,7 @@ def test_the_page_of_a_trace_shows_what_is_not_counted_without_a_cost(store: Sto
     assert (inner.price_status, inner.cost_usd) == ("priced", Decimal("2e-12"))
 
 
+ROLLUPS = ("cost_hourly", "latency_5m", "latency_daily", "signals_5m")
 LINKS = st.lists(st.sampled_from(["same call", "another model", "too long"]), max_size=4)
 """What each span of a chain is to the one around it."""
 
@@ -169,7 +170,7 @@ def chain(trace: int, links: list[str]) -> tuple[list[Call], list[Call]]:
 
 
 @settings(
-    max_examples=8,
+    max_examples=4,  # one is some forty statements of the engine
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -178,7 +179,7 @@ def chain(trace: int, links: list[str]) -> tuple[list[Call], list[Call]]:
 def test_however_chains_are_split_repeated_and_ordered_each_call_counts_once(
     store: Store, links: list[list[str]], data: st.DataObject
 ) -> None:
-    for table in ("calls", "rollup_hours", "cost_hourly", "latency_5m"):
+    for table in ("calls", "rollup_hours", *ROLLUPS):
         store.command(f"TRUNCATE TABLE {table}")
     chains = [chain(trace, each) for trace, each in enumerate(links, 1)]
     spans = [span for spans, _ in chains for span in spans]

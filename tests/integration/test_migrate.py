@@ -80,7 +80,9 @@ def test_rows_are_moved_on_a_server_only_where_nobody_else_inserts(empty: Store)
             name=file.name,
             sha256=file.sha256,
         )
-    with pytest.raises(Rejected, match="stop every collector of this server, then run `costspan migrate --alone`"):
+    with pytest.raises(
+        Rejected, match="stop every collector of this server, then run `costspan migrate --alone`"
+    ):
         migrate(server)
     assert pending(empty)[0].name > "0010"
 

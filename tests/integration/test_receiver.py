@@ -82,7 +82,11 @@ def test_protobuf_json_and_every_compression_make_the_same_rows(collector: Any, 
         (zlib.compress(raw), PROTOBUF, {"content_encoding": "deflate"}),
         (zstd.compress(raw), PROTOBUF, {"content_encoding": "zstd"}),
         (as_json(request), JSON, {}),
-        (gzip.compress(as_json(request), mtime=0), f"{JSON}; charset=utf-8", {"content_encoding": "gzip"}),
+        (
+            gzip.compress(as_json(request), mtime=0),
+            f"{JSON}; charset=utf-8",
+            {"content_encoding": "gzip"},
+        ),
     ]
     rows: list[list[tuple[Any, ...]]] = []
     for body, kind, headers in bodies:
@@ -127,7 +131,7 @@ def test_the_real_exporter_is_understood(collector: Any, wire: Any) -> None:
 
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
 def test_one_bad_span_does_not_cost_the_good_ones(collector: Any, wire: Any, kind: str) -> None:
-    bad = wire.span(2, **{"gen_ai.usage.input_tokens": "many"})
+    bad = wire.span(2, "costspan.price.status", **{"gen_ai.usage.input_tokens": "many"})
     request = wire.request(wire.span(1), bad, wire.span(3))
     body = request.SerializeToString() if kind == PROTOBUF else as_json(request)
     response = collector.post(body, kind)

@@ -83,6 +83,24 @@ def classes(store: Store) -> dict[str, Decimal]:
     return found
 
 
+@pytest.mark.parametrize(("refused", "counted"), [("", 0), ("usage/embeddings", None)])
+def test_what_is_in_no_count_was_not_used_only_where_everything_was_counted(
+    store: Store,
+    provider: Any,
+    settings: Reconcile,
+    add_call: AddCall,
+    refused: str,
+    counted: int | None,
+) -> None:
+    provider.keys = {"proj_a": [("key_1", "checkout", "aaaa")]}
+    provider.charge(DAY, MINI_INPUT, "1", api_key_id="key_1", quantity=1)
+    add_call(parts={"input": "0.02"}, response_model="text-embedding-3-small", input_tokens=MILLION)
+    if refused:
+        provider.fail(403, only=refused)
+    reconcile_now(store, settings, NOW)
+    assert lines(store)["key_1", "text-embedding-3-small, input"].usage_quantity == counted
+
+
 def test_a_day_that_agrees_is_matched_to_the_last_digit(
     store: Store, provider: Any, settings: Reconcile, add_call: AddCall
 ) -> None:

@@ -67,8 +67,29 @@ def test_show_is_a_table_with_a_total_the_classes_and_what_to_look_at(run: Run) 
     assert ["billed", "less", "estimated", "4.230000"] in table
     assert 'key "nightly" (key_1) of proj_a is not instrumented: 1.230000 billed' in text
     assert "line item 'Something new' is not understood: 3.000000" in text
+    assert "100.0% of what was billed is nobody's, 4.230000" in text
+    assert "as a whole EXPLAINED:" in text
     widths = {len(line) for line in text.splitlines() if line.startswith(f"{DAY:%Y-%m}")}
     assert len(widths) <= 2  # the columns line up; a month has fewer
+
+
+def test_days_that_were_never_reconciled_are_awaited(run: Run) -> None:
+    earlier = DAY - timedelta(days=7)
+    run("run", "--since", str(earlier), "--until", str(earlier + timedelta(days=1)))
+    text = run("show", "--days", "12")[1]
+    assert "bill of older days read: " in text
+    assert "stale: the bill of today and yesterday was never asked for" in text
+    run("run", "--days", "4")
+    assert "as a whole AWAITING, 5 days never reconciled: " in run("show", "--days", "12")[1]
+    assert "as a whole EXPLAINED: " in run("show", "--days", "4")[1]
+
+
+def test_show_for_a_machine_leaves_no_line_out(run: Run, provider: Any) -> None:
+    for number in range(1001):
+        provider.charge(DAY, f"fee {number}", "1")
+    status, text = run("run", "--days", "4", "--json")
+    assert (status, json.loads(text)["settled"]) == (0, [])
+    assert len(json.loads(run("show", "--days", "4", "--json")[1])["lines"]) == 1003
 
 
 def test_show_for_a_machine_has_every_digit(run: Run) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from apscheduler.events import EVENT_JOB_EXECUTED
@@ -161,6 +161,33 @@ def test_the_first_start_goes_back_month_by_month_towards_the_first_span(
     )
     (row,) = queries.recon_days(store, before.date(), before.date() + timedelta(days=1))
     assert row.billed_usd == 1
+
+
+def test_a_month_that_two_jobs_see_as_due_is_read_once(
+    store: Store, settings: Reconcile, ticking: Ticking
+) -> None:
+    """The hourly run goes back, and so does the job that it left the last time."""
+    now = datetime.now(UTC)
+    call = Call(
+        started_at=now - timedelta(days=90),
+        trace_id=bytes(15) + b"1",
+        span_id=bytes(7) + b"1",
+        received_at=now,
+        ingest_id=1,
+    )
+    store.insert("calls", [call])
+    one_month = {"lookback_days": now.day + 1, "backfill_months": 2, "interval_seconds": 3600}
+    ticking.scheduler.start(paused=True)
+    add_jobs(ticking.scheduler, store, settings.model_copy(update=one_month))
+    run = cast("Any", ticking.scheduler.get_job("reconcile"))
+    both = [threading.Thread(target=run.func) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    (back,) = runs(store, "backfill")
+    assert back.status == "ok"
+    assert "; 1 of 1 earlier months read, back to " in back.detail
 
 
 def test_the_age_of_the_bill_and_its_reason_can_be_asked_for(

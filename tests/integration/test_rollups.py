@@ -269,8 +269,12 @@ def test_what_is_wrong_in_a_rollup_is_found_and_mended(store: Store) -> None:
         "log_duration, version + 1 AS version) FROM signals_5m AS s FINAL WHERE log_duration > 0 "
         "ORDER BY slot, team LIMIT 1"
     )
-    store.command("INSERT INTO signals_5m (slot, key, attempts) VALUES ('2026-11-02 00:05:00', 'k', 2)")
-    costs, latency, day, gone, attempts, logs = sorted(verify(store).differences, key=lambda row: row.rollup)
+    store.command(
+        "INSERT INTO signals_5m (slot, key, attempts) VALUES ('2026-11-02 00:05:00', 'k', 2)"
+    )
+    costs, latency, day, gone, attempts, logs = sorted(
+        verify(store).differences, key=lambda row: row.rollup
+    )
     assert (costs.figure, Decimal(costs.kept) - Decimal(costs.counted)) == (
         "cost_usd",
         Decimal("0.000000000001"),

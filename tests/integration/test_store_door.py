@@ -181,7 +181,7 @@ def test_an_answer_has_its_bounds(reader: Store) -> None:
 
 
 def test_a_reader_that_writes_is_told(reader: Store) -> None:
-    with pytest.raises(Rejected, match="readonly"):
+    with pytest.raises(Unavailable, match="let the user of COSTSPAN_CLICKHOUSE_URL insert"):
         reader.insert("calls", [CALL])
 
 

@@ -1,25 +1,23 @@
 """The jobs and the command that look after the store, and what they leave behind."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from apscheduler.events import EVENT_JOB_EXECUTED
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from costspan.cli import main
 from costspan.errors import Rejected
 from costspan_collector.jobs import run_job
 from costspan_collector.record import Call
 from costspan_collector.settings import Upkeep
-from costspan_collector.store import Store
+from costspan_collector.store import Store, pending
 from costspan_collector.store.door import open_door
 from costspan_collector.store.rollups import refresh, verify
 from costspan_collector.telemetry import Counters
@@ -193,51 +191,50 @@ def test_a_door_is_for_the_embedded_engine_and_for_those_with_a_token(store: Sto
             pass
 
 
-def command(directory: Path, *arguments: str, **settings: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "costspan", *arguments],
-        env={**os.environ, "COSTSPAN_CLICKHOUSE_URL": f"chdb://{directory}", **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout + done.stderr
+Command = Callable[..., tuple[int, str]]
 
 
-def test_the_command_proves_mends_and_rebuilds(tmp_path: Path) -> None:
-    status, told = command(tmp_path / "data", "store", "verify")
+@pytest.fixture
+def command(engine: Store, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command on the engine of the tests: its status, and what it told."""
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", engine.url)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = main(arguments)
+        return status, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_the_command_proves_mends_and_rebuilds(empty: Store, command: Command) -> None:
+    status, told = command("store", "verify")
     assert status == 1
     assert "run `costspan migrate` first" in told
-    assert command(tmp_path / "data", "store", "rebuild") == (0, "0 hours recomputed\n")
-    wrong = (
-        "import sys\nfrom costspan_collector.store import connect\n"
-        'connect(sys.argv[1]).command("INSERT INTO cost_hourly (hour, team, calls) VALUES '
-        "('2026-11-18 07:00:00', 'x', 1)\")\n"
-    )
-    subprocess.run([sys.executable, "-c", wrong, f"chdb://{tmp_path}/data"], check=True)
-    status, told = command(tmp_path / "data", "store", "verify")
+    assert command("store", "rebuild") == (0, "0 hours recomputed\n")
+    spoil(empty)
+    status, told = command("store", "verify")
     assert status == 1
     assert "calls is 1, the calls say 0" in told
-    status, told = command(tmp_path / "data", "store", "verify", "--repair")
+    status, told = command("store", "verify", "--repair")
     assert (status, told.splitlines()[-1]) == (
         0,
         "after the repair: 1 hours checked",
     )
-    status, told = command(tmp_path / "data", "store", "verify", "--json")
+    status, told = command("store", "verify", "--json")
     assert (status, json.loads(told)["differences"]) == (0, [])
 
 
-def test_the_command_says_what_would_go(tmp_path: Path) -> None:
-    command(tmp_path / "data", "migrate")
-    assert command(tmp_path / "data", "store", "retention") == (
+def test_the_command_says_what_would_go(
+    empty: Store, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("migrate")[0] == 0
+    assert pending(empty) == []
+    assert command("store", "retention") == (
         0,
         "everything is kept: no COSTSPAN_STORE_KEEP_… is set\n",
     )
-    told = command(
-        tmp_path / "data", "store", "retention", "--dry-run", COSTSPAN_STORE_KEEP_CALLS_DAYS="30"
-    )
-    assert told == (
+    monkeypatch.setenv("COSTSPAN_STORE_KEEP_CALLS_DAYS", "30")
+    assert command("store", "retention", "--dry-run") == (
         0,
         (
             "would do: 0 days without users and ids; 0 days of HTTP attempts and 0 of calls "

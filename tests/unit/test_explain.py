@@ -452,6 +452,17 @@ def test_a_period_is_no_better_than_its_days(
 
 
 @pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [([], "AWAITING"), (["REVIEW"], "AWAITING"), (["BLOCKED"], "BLOCKED"), (["OPEN"], "OPEN")],
+)
+def test_a_period_with_days_that_were_never_reconciled_is_awaited(
+    verdicts: list[str], verdict: str
+) -> None:
+    found = period_verdict(verdicts, Decimal(1000), Decimal(9), Tolerances(), missing_days=1)
+    assert found == verdict
+
+
+@pytest.mark.parametrize(
     ("text", "per_million"),
     [
         (MINI, "0.15"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from costspan.errors import Rejected
-from costspan_dashboards.alerts.limits import Budget, Limits
+from costspan_dashboards.alerts.limits import Budget, LatencyObjective, Limits
 from costspan_dashboards.alerts.limits_file import read_limits
 
 GOOD = """
@@ -18,6 +18,10 @@ min_errors = 9
 
 [spend]
 page_excess_usd_per_hour = 100.50
+
+[[latency_objectives]]
+feature = "chat"
+seconds = 12
 
 [[budgets]]
 usd_per_month = 4000
@@ -42,6 +46,7 @@ def test_what_a_file_does_not_say_stays_as_it_is(tmp_path: Path) -> None:
     assert limits.errors.tail == Limits().errors.tail
     assert limits.spend.page_excess_usd_per_hour == Decimal("100.50")
     assert limits.budgets[1] == Budget(Decimal("250.10"), "team", "search")
+    assert limits.latency_objectives == (LatencyObjective(12, 0.95, "chat"),)
     assert read_limits(written(tmp_path, "")) == Limits()
 
 
@@ -56,6 +61,8 @@ def test_what_a_file_does_not_say_stays_as_it_is(tmp_path: Path) -> None:
         ("\nsuccess_objective = 1.5", 2, "between 0 and 1"),
         ("[[budgets]]\nusd_per_month = 1\n[[budgets]]\nusd_per_month = 2\ndimension = 'team'", 3, "both"),
         ("[[budgets]]\nusd_per_month = 1\n[[budgets]]\nusd = 2", 4, "'usd' is not known"),
+        ("[[latency_objectives]]\nseconds = 12\nshare = 95", 1, "a share between 0 and 1"),
+        ("[[latency_objectives]]\nsecond = 12", 2, "'second' is not known here"),
         ("[latency]\nz = 5\nmin_ratio = -1", 3, "latency.min_ratio must be more than 0"),
     ],
 )  # fmt: skip

@@ -194,6 +194,12 @@ def test_long_texts_are_cut_and_counted(wire: Any) -> None:
     assert result.truncated == {"costspan.feature": 1, "gen_ai.response.finish_reasons": 65}
 
 
+def test_a_sender_cannot_choose_what_is_counted(wire: Any) -> None:
+    long = "x" * (LONGEST_TEXT + 1)
+    chosen = {f"costspan.estimate.{number}": long for number in range(50)}
+    assert read(wire, wire.span(1, **chosen)).truncated == {"costspan.estimate.": 50}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "says"),
     [

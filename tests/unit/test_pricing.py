@@ -122,7 +122,7 @@ def test_every_golden_case_is_exact_to_a_picodollar_or_flagged_for_the_reason_it
 
 def test_a_file_of_something_else_is_no_file_of_cases() -> None:
     with pytest.raises(Rejected, match="not a file of cases"):
-        list(price_cases({"cases": [{"id": "x"}]}))
+        list(price_cases({"cases": {"id": "x"}}))
 
 
 def usd_of(usage: Usage | None, model: str, **more: Any) -> Decimal | None:

@@ -23,7 +23,7 @@ from costspan_dashboards.alerts.frame import (
     slot_of,
     time_of,
 )
-from costspan_dashboards.alerts.limits import Budget, Limits
+from costspan_dashboards.alerts.limits import Budget, LatencyObjective, Limits
 from costspan_dashboards.alerts.rules import RULES, judge
 
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)  # a Wednesday
@@ -232,6 +232,23 @@ def test_slower_calls_are_a_ticket_and_longer_answers_are_not() -> None:
     one = found(world.frame())["latency"]
     assert (one.severity, one.cause, one.kind) == ("ticket", (("feature", "chat"),), "duration")
     assert 1.45 < one.observed < 1.55
+
+
+def test_an_objective_for_latency_that_is_missed_is_a_page_from_the_first_hour_on() -> None:
+    world = World()
+    world.usual(UNTIL - 3 * 60, UNTIL)  # chat takes three seconds, with a spread of 0.4
+    met = LatencyObjective(seconds=6.5, feature="chat")
+    assert found(world.frame(), replace(LIMITS, latency_objectives=(met,))) == {}
+    missed = replace(LIMITS, latency_objectives=(replace(met, seconds=5.0),))
+    one = found(world.frame(), missed)["latency"]
+    assert (one.severity, one.cause) == ("page", (("feature", "chat"),))
+    assert one.title.startswith("About 10.1 % of the calls of feature=chat take longer than 5 s")
+    slow = past(present=False)
+    slow.calls(UNTIL - 60, UNTIL, **chat(10, seconds=4.5), output_tokens=1000)
+    slow.calls(UNTIL - 60, UNTIL, **review(2))
+    both = found(slow.frame(), missed)["latency"]
+    assert (both.severity, both.title[:22]) == ("page", "Calls of feature=chat ")
+    assert "the objective allows 5.0 %" in " ".join(both.facts)
 
 
 def test_more_spend_names_the_feature_and_that_it_is_volume() -> None:

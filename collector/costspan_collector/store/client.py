@@ -392,10 +392,11 @@ def _not_written(table: str, error: ClickHouseError) -> Rejected | Unavailable:
     """Return why: `Rejected` if the rows are to blame; all else may pass, and loses no row."""
     told = str(error)
     why = f"rows for {table} are not written: {_first_line(error)}"
+    if isinstance(error, DataError) or any(name in told for name in _FINAL):
+        return Rejected(why)
     if any(name in told for name in _MAY_ONLY_READ):
-        return Unavailable(f"{why}; let the user of COSTSPAN_CLICKHOUSE_URL insert, or name another")
-    is_final = isinstance(error, DataError) or any(name in told for name in _FINAL)
-    return Rejected(why) if is_final else Unavailable(why)
+        why += "; let the user of COSTSPAN_CLICKHOUSE_URL insert, or name another"
+    return Unavailable(why)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """What rules would have said of stored calls: the live evaluation, over moments that are past.
 
-All calls are taken to have come in time; what is known of the pipeline itself is not replayed.
+All calls are taken to have come in time. Of the pipeline itself what the store keeps is looked at
+every PLUMBING_EVERY; what only the serving process knew then, LEFT_OUT, is not replayed.
 """
 
 from bisect import bisect_right
@@ -23,16 +24,22 @@ from costspan_dashboards.alerts.frame import (
     History,
     Mark,
     Names,
+    Plumbing,
     Users,
     minute_of,
     slot_of,
 )
 from costspan_dashboards.alerts.read import read_cells, read_users, watermark
+from costspan_dashboards.alerts.read_plumbing import read_plumbing
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.silences import marks
 from costspan_dashboards.alerts.state import Alert
 
 _PACKAGE = "costspan_dashboards.alerts"
+LEFT_OUT = ("store_unhealthy", "price_book_old", "channel_down")
+"""Rules that are not replayed."""
+PLUMBING_EVERY = timedelta(minutes=15)
+
 _DAY = timedelta(days=1)
 _WEEK = timedelta(days=7)
 
@@ -132,7 +139,7 @@ def frames(
     archive = Archive(past, Cells.none(names))
     first = int(past.minute[0]) // 60 * 60 if len(past) else None
     before = settings.watermark + timedelta(minutes=PRESENT_MINUTES + 1)
-    slot, history = -1, None
+    slot, history, plumbing = -1, None, Plumbing()
     now = since
     while now < until:
         end_of_day = min(now + _DAY, until)
@@ -148,6 +155,8 @@ def frames(
             if history is None or slot != slot_of(end):
                 slot = slot_of(end)
                 history = _history(store, archive, slot, first, marked)
+            if (now - since) % PLUMBING_EVERY < every:
+                plumbing = read_plumbing(store, now)
             arrived = bisect_right(arrivals, now)
             yield Frame(
                 now=now,
@@ -155,6 +164,7 @@ def frames(
                 present=present.between(end - PRESENT_MINUTES, minute_of(now) + 1),
                 latest_arrival=arrivals[arrived - 1] if arrived else None,
                 history=history,
+                plumbing=plumbing,
             )
             now += every
 

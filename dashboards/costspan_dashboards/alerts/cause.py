@@ -13,7 +13,6 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from costspan_dashboards.alerts.frame import (
     DIMENSIONS as ALL_DIMENSIONS,
@@ -361,18 +360,16 @@ def _contributors(
     )
 
 
-def _moved(table: Table, taken: Sequence[tuple[Pairs, Ints]], score: Score) -> NDArray[np.bool_]:
-    """Return which leaves the excess is summed over; of small shifts that chance makes, none."""
+def _moved(table: Table, taken: Sequence[tuple[Pairs, Ints]], score: Score) -> Ints:
+    """Return the leaves that the excess is summed over; of small shifts that chance makes, none."""
+    everything = np.arange(table.codes.shape[1], dtype=np.int64)
     if score is not shift or not taken:
-        return np.ones(table.codes.shape[1], np.bool_)
-    members = np.concatenate([members for _, members in taken])
-    calls, mean = table.expected, table.actual / np.maximum(table.expected, 1e-9)
-    first = taken[0][1]
-    least = _SMALL * table.actual[first].sum() / max(float(calls[first].sum()), 1e-9)
-    by_chance: Floats = _BY_CHANCE * np.sqrt(calls)
-    moved = (table.actual > by_chance) & (mean > least)
-    moved[members] = True
-    return moved
+        return everything
+    calls, first = table.expected, taken[0][1]
+    mean = table.actual / np.maximum(calls, 1e-9)
+    least = _SMALL * float(table.actual[first].sum()) / max(float(calls[first].sum()), 1e-9)
+    far = (table.actual > _BY_CHANCE * np.sqrt(calls)) & (mean > least)
+    return np.unique(np.concatenate([everything[far], *(members for _, members in taken)]))
 
 
 def _also(table: Table, where: Pairs, members: Ints) -> Pairs:

@@ -129,7 +129,7 @@ def _backtest(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from costspan_collector.settings import read_settings
-    from costspan_dashboards.alerts.backtest import backtest
+    from costspan_dashboards.alerts.backtest import LEFT_OUT, backtest
     from costspan_dashboards.alerts.settings import Alerts
     from costspan_reconcile.columns import as_text
     from costspan_reconcile.command_store import command_store
@@ -146,7 +146,7 @@ def _backtest(args: argparse.Namespace) -> int:
             every=timedelta(minutes=args.every),
         )
     if args.json:
-        print(json.dumps(asdict(found), default=as_text))
+        print(json.dumps({**asdict(found), "left_out": LEFT_OUT}, default=as_text))
         return 0
     for one in found.episodes:
         ended = f"{one.ended_at:%Y-%m-%d %H:%M}" if one.ended_at else "goes on"
@@ -156,6 +156,7 @@ def _backtest(args: argparse.Namespace) -> int:
         f"{len(found.episodes)} episodes in {args.days} days; {found.pages_a_week:.2f} pages and "
         f"{found.tickets_a_week:.2f} tickets a week"
     )
+    print(f"calls that came late are taken as in time; not replayed: {', '.join(LEFT_OUT)}")
     return 0
 
 

@@ -10,10 +10,11 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from costspan.errors import Rejected
-from costspan_dashboards.alerts.limits import Budget, Limits
+from costspan_dashboards.alerts.limits import Budget, LatencyObjective, Limits
 from costspan_dashboards.alerts.rules import RULES
 
 _LIMITS = TypeAdapter(Limits)
+_LISTS: Mapping[str, type[Any]] = {"budgets": Budget, "latency_objectives": LatencyObjective}
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -49,8 +50,9 @@ class _WrongError(Exception):
 
 def _checked(found: Mapping[str, Any]) -> Limits:
     _known(found, Limits, ())
-    for place, plan in enumerate(found.get("budgets", ())):
-        _known(plan, Budget, ("budgets", place))
+    for name, shape in _LISTS.items():
+        for place, one in enumerate(found.get(name, ())):
+            _known(one, shape, (name, place))
     for place, name in enumerate(found.get("disabled", ())):
         if name not in RULES:
             raise _WrongError(
@@ -70,6 +72,10 @@ def _checked(found: Mapping[str, Any]) -> Limits:
                 "a budget is more than 0 dollars, and names both dimension and value or neither"
             )
             raise _WrongError(("budgets", place), reason)
+    for place, one in enumerate(limits.latency_objectives):
+        if one.seconds <= 0 or not 0 < one.share < 1:
+            reason = "an objective has more than 0 seconds and a share between 0 and 1"
+            raise _WrongError(("latency_objectives", place), reason)
     _positive(limits, ())
     return limits
 
@@ -100,7 +106,7 @@ def _line_of(text: str, where: Sequence[str | int]) -> int:
     """Return the line on which a key stands: below its table's head, the n-th of such heads."""
     lines = text.splitlines()
     head, place = "", 0
-    if len(where) > 1 or (where and where[0] == "budgets"):
+    if len(where) > 1 or (where and where[0] in _LISTS):
         head = str(where[0])
         place = next((part for part in where if isinstance(part, int)), 0)
     key = next((str(part) for part in reversed(where) if isinstance(part, str)), "")

@@ -78,6 +78,14 @@ def open_alerts(store: Store) -> list[Alert]:
     return sorted(up, key=lambda one: (one.finding.severity != "page", one.finding.since))
 
 
+def open_incidents(store: Store) -> list[list[Alert]]:
+    """Return the open alerts by incident: the one that leads it first, pages first."""
+    found: dict[str, list[Alert]] = {}
+    for alert in open_alerts(store):
+        found.setdefault(alert.incident or alert.alert_id, []).append(alert)
+    return list(found.values())
+
+
 def notices(store: Store) -> list[Alert]:
     """Return what goes on and is good to know, and asks nobody to act."""
     return [one for one in live_alerts(store) if one.is_up and one.finding.severity == "info"]

@@ -17,7 +17,7 @@ from costspan_dashboards.alerts.queries import (
     last_evaluation,
     live_alerts,
     notices,
-    open_alerts,
+    open_incidents,
     recent_deliveries,
     recent_events,
 )
@@ -68,21 +68,26 @@ _LEVEL_DIMENSIONS = ("feature", "model", "team", "project", "key", "service")
 def draw(store: Store, range: TimeRange) -> None:
     """Draw the page."""
     now = datetime.now(UTC)
-    alerts = open_alerts(store)
+    incidents = open_incidents(store)
     _evaluated(last_evaluation(store), now)
     _runbook(st.query_params.get("runbook", ""))
     wanted = st.query_params.get("alert", "") or st.query_params.get("silence", "")
-    if alerts:
-        for alert in sorted(alerts, key=lambda alert: alert.alert_id != wanted):
-            _card(alert, alerts, now)
+    if incidents:
+        for lead, *others in sorted(
+            incidents, key=lambda one: all(alert.alert_id != wanted for alert in one)
+        ):
+            _card(lead, others, now)
     else:
         st.success("No open alert.", icon=":material/check_circle:")
         st.markdown(_RULES)
     infos = notices(store)
     if infos:
-        st.subheader("Good to know")
-    for alert in infos:
-        _card(alert, infos, now)
+        with st.expander(f"Good to know: {len(infos)}, nothing to do"):
+            for alert in infos:
+                st.markdown(
+                    f"**{escaped(alert.finding.title)}**, since {time_text(alert.finding.since)}. "
+                    f"{escaped(' '.join(alert.finding.facts))}"
+                )
     waiting = [alert for alert in live_alerts(store) if alert.state == "pending"]
     for alert in waiting:
         st.caption(
@@ -125,7 +130,8 @@ def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
         )
 
 
-def _card(alert: Alert, alerts: Sequence[Alert], now: datetime) -> None:
+def _card(alert: Alert, others: Sequence[Alert], now: datetime) -> None:
+    """Draw one incident: the alert that leads it, and what else was found of it."""
     found = alert.finding
     with st.container(border=True):
         badges, since = st.columns([3, 2], vertical_alignment="center")
@@ -168,10 +174,16 @@ def _card(alert: Alert, alerts: Sequence[Alert], now: datetime) -> None:
         if found.rule in RUNBOOKS:
             with st.expander("What to do"):
                 st.markdown(RUNBOOKS[found.rule])
-        told = [one for one in alerts if one.alert_id == alert.incident != alert.alert_id]
-        part = f", told with that of {told[0].finding.rule}" if told else ""
+        if others:
+            with st.expander(f"Also found of it: {', '.join(one.finding.rule for one in others)}"):
+                for one in others:
+                    st.markdown(
+                        f"**{one.finding.severity} {one.finding.rule}**, {one.shown_state}: "
+                        f"{escaped(one.finding.title)}"
+                    )
+                    st.markdown("\n".join(f"- {escaped(fact)}" for fact in one.finding.facts))
         st.caption(
-            f"Alert {alert.alert_id}, fingerprint {alert.fingerprint}{part}, "
+            f"Alert {alert.alert_id}, fingerprint {alert.fingerprint}, "
             f"last evaluated {time_text(alert.evaluated_at)}"
         )
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from costspan_collector.store import Store
-from costspan_dashboards.alerts.queries import open_alerts
+from costspan_dashboards.alerts.queries import open_incidents
 from costspan_dashboards.breakdown import OTHER, Total, breakdown
 from costspan_dashboards.charts import stacked_bars, step_seconds
 from costspan_dashboards.figures import (
@@ -171,7 +171,7 @@ def _points(now: Overview, before: Overview | None) -> str | None:
 
 
 def _alerts(store: Store, now: datetime) -> None:
-    firing = open_alerts(store)
+    firing = [incident[0] for incident in open_incidents(store)]
     if not firing:
         st.markdown(":material/check_circle: **No open alert**")
         return

@@ -159,34 +159,35 @@ def _allocate(
             load_sql(_PACKAGE, "totals"), _Totals, allocation_ids=[*ids.values()]
         )
     }
-    runs: list[AllocationRun] = []
-    untied: list[str] = []
-    for day in days:
-        total = totals.get(ids[day.day], _Totals(ids[day.day]))
-        if total.untied_lines or total.billed_usd != day.billed_usd:
-            untied.append(f"{day.day} ({total.untied_lines} lines)")
-            continue
-        runs.append(
-            AllocationRun(
-                allocation_id=total.allocation_id,
-                day=day.day,
-                run_id=day.run_id,
-                run_at=now,
-                frozen=day.frozen or day.day_state == "FINAL",
-                policy_sha256=policy.sha256,
-                billed_usd=total.billed_usd,
-                direct_usd=total.direct_usd,
-                shared_usd=total.shared_usd,
-                unattributed_usd=total.unattributed_usd,
-            )
-        )
-    store.insert("allocation_runs", runs)  # last: it makes the others count
+    tied = [
+        _run(day, total, now, policy)
+        for day in days
+        if not (total := totals.get(ids[day.day], _Totals(ids[day.day]))).untied_lines
+        if total.billed_usd == day.billed_usd
+    ]
+    store.insert("allocation_runs", tied)  # last: it makes the others count
+    untied = {day.day for day in days} - {run.day for run in tied}
     if untied:
         msg = (
-            f"the shares of {', '.join(untied)} do not add up to the bill, so the allocation before "
-            "is kept; this is a fault of costspan, please report it"
+            f"the shares of {', '.join(map(str, sorted(untied)))} do not add up to the bill, so the "
+            "allocation before is kept; this is a fault of costspan, please report it"
         )
         raise Rejected(msg)
+
+
+def _run(day: _DueDay, total: _Totals, now: datetime, policy: Policy) -> AllocationRun:
+    return AllocationRun(
+        allocation_id=total.allocation_id,
+        day=day.day,
+        run_id=day.run_id,
+        run_at=now,
+        frozen=day.frozen or day.day_state == "FINAL",
+        policy_sha256=policy.sha256,
+        billed_usd=total.billed_usd,
+        direct_usd=total.direct_usd,
+        shared_usd=total.shared_usd,
+        unattributed_usd=total.unattributed_usd,
+    )
 
 
 def _share_out(

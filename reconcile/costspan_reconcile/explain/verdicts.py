@@ -59,10 +59,18 @@ def day_verdict(
 
 
 def period_verdict(
-    verdicts: Iterable[str], billed: Decimal, to_review: Decimal, tolerances: Tolerances
+    verdicts: Iterable[str],
+    billed: Decimal,
+    to_review: Decimal,
+    tolerances: Tolerances,
+    *,
+    missing_days: int = 0,
 ) -> Verdict:
-    """Return the verdict of a period from those of its days and what nobody can explain of it."""
-    found = set(verdicts)
+    """Return the verdict of a period from those of its days and what nobody can explain of it.
+
+    One with days that were never reconciled is not known either.
+    """
+    found = {*verdicts, *([Verdict.AWAITING] if missing_days else [])}
     for verdict in (Verdict.BLOCKED, Verdict.OPEN, Verdict.AWAITING):
         if verdict in found:
             return verdict

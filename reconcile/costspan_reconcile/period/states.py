@@ -176,7 +176,8 @@ def advance_all(store: Store, now: datetime) -> list[str]:
     """Move every month that is due; return a line for each that moved."""
     moved: list[str] = []
     due = [row for row in months(store) if row.state != State.LOCKED]
-    days = _by_month(_days(store, Month(due[-1].month), Month(due[0].month))) if due else {}
+    found = _days(store, Month(due[-1].month), Month(due[0].month)) if due else []
+    days = _by_month(found)
     for row in due:
         month = Month(row.month)
         state = advance(store, _facts(month, days.get(month, ())), row, now, SCHEDULER)

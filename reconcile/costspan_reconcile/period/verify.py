@@ -1,7 +1,7 @@
 """Check an evidence pack with nothing but the pack: no store, no network.
 
-The bill is read from the raw answers once more, by other code than read it first. Each check says
-in plain words what does not hold.
+The bill is read from the raw answers once more, by other code than read it first; OpenAI's count of
+use is read again too. Each check says in plain words what does not hold.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +22,7 @@ from costspan_reconcile.amounts import kept, read_amount
 from costspan_reconcile.period import pack
 from costspan_reconcile.period.bridge import BALANCE, TOLERANCE_USD, Kind
 from costspan_reconcile.period.month import Month, read_month
+from costspan_reconcile.usage_pages import ENDPOINTS, UsageRow
 
 _MOST_BYTES = 4 * 2**30
 """Of all documents together: a small zip can hold a great deal."""
@@ -246,7 +247,7 @@ def _bill(found: _Pack) -> Iterator[str]:
             lines[_line(row)] += _usd(row, "amount_usd")
     sent: defaultdict[_Line, Fraction] = defaultdict(Fraction)
     control: defaultdict[str, Fraction] = defaultdict(Fraction)
-    for record, page in _pages(found):
+    for record, page in _pages(found, "costs"):
         by = json.loads(record["parameters"])["group_by"]
         for day, result in _results(page):
             reading = readings.get((day, record["fetch_id"]))
@@ -271,10 +272,43 @@ def _bill(found: _Pack) -> Iterator[str]:
             yield f"{day}: the rows add up to {_text(parts)}, the day as a whole is {_text(whole)}"
 
 
-def _pages(found: _Pack) -> Iterator[tuple[Row, Row]]:
+def _usage(found: _Pack) -> Iterator[str]:
+    """Read OpenAI's count from the raw answers and hold it against the rows."""
+    standing = {
+        (row["source"], row["day"]): row["revision_fetch_id"]
+        for row in found.rows(pack.READINGS)  # oldest first
+        if row["status"] == "ok"
+    }
+    results: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    for record, page in _pages(found, *_ENDPOINTS):
+        for day, result in _results(page):
+            if standing.get((record["endpoint"], day)) == record["fetch_id"]:
+                results[record["endpoint"], day].append(result)
+    sent = {
+        (source, *(str(getattr(row, name)) for name in _COUNTED)): row.quantity
+        for (source, day), rows in results.items()
+        for row in _ENDPOINTS[source].rows(date.fromisoformat(day), rows)
+    }
+    kept_rows = {
+        (row["source"], *(str(row[name]) for name in _COUNTED)): row["quantity"]
+        for row in found.rows(pack.USAGE)
+    }
+    for place in sorted(sent.keys() | kept_rows.keys()):
+        if sent.get(place) != kept_rows.get(place):
+            yield (
+                f"{' '.join(filter(None, place))}: the raw answers count "
+                f"{sent.get(place, 'nothing')}, the books {kept_rows.get(place, 'nothing')}"
+            )
+
+
+_ENDPOINTS = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+_COUNTED = tuple(field.name for field in fields(UsageRow) if field.name != "quantity")
+
+
+def _pages(found: _Pack, *endpoints: str) -> Iterator[tuple[Row, Row]]:
     for record in found.rows(pack.CHAIN):
         name = _body_name(record)
-        if record["endpoint"] == "costs" and name in found.texts:
+        if record["endpoint"] in endpoints and name in found.texts:
             yield record, _object(found.texts[name], name)
 
 
@@ -443,6 +477,7 @@ _RULES: tuple[tuple[str, Callable[[_Pack], Iterable[str]]], ...] = (
     ("the chain of answers is whole", _chain),
     ("every raw answer is the one that was received", _bodies),
     ("the raw answers say what was billed", _bill),
+    ("the raw answers say what was counted", _usage),
     ("the lines of each day are its bill", _days),
     ("the classes of each line are its difference", _classes),
     ("the shares of each line are what it was billed", _allocations),

@@ -1,10 +1,10 @@
 -- One row: when the bill of what was then today and yesterday was last read with success, when it was
--- last tried (NULL: never), and what became of that.
+-- last tried (NULL: never), and what became of that; and when that of any day was read.
 -- parameters: none
 SELECT
-    maxOrNullIf(fetched_at, status = 'ok') AS read_at,
-    maxOrNull(fetched_at) AS tried_at,
-    toString(argMax(status, (fetched_at, status))) AS last_status,
-    argMax(reason, (fetched_at, status)) AS last_reason
-FROM billing_days
-WHERE source = 'costs' AND day >= toDate(fetched_at) - 1
+    maxOrNullIf(fetched_at, status = 'ok' AND is_new) AS read_at,
+    maxOrNullIf(fetched_at, is_new) AS tried_at,
+    toString(argMaxIf(status, (fetched_at, status), is_new)) AS last_status,
+    argMaxIf(reason, (fetched_at, status), is_new) AS last_reason,
+    maxOrNullIf(fetched_at, status = 'ok') AS older_read_at
+FROM (SELECT *, day >= toDate(fetched_at) - 1 AS is_new FROM billing_days WHERE source = 'costs')

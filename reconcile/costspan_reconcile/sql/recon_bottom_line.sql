@@ -1,5 +1,6 @@
 -- One row for the closed days of a range: both directions of error, what spans account for, and how
 -- much of it nobody can explain yet, be it little on each line.
+-- `missing_days`: between the first and the newest day that was ever reconciled, and never themselves.
 -- parameters: since Date, until Date, unknown Array(String)
 WITH
     days AS
@@ -7,6 +8,11 @@ WITH
         SELECT day, verdict, billed_usd, estimated_usd
         FROM current_recon_days
         WHERE day >= {since:Date} AND day < {until:Date} AND day_state != 'OPEN'
+    ),
+    known AS
+    (
+        SELECT greatest({since:Date}, min(day)) AS first, least({until:Date}, max(day) + 1) AS last
+        FROM recon_runs
     ),
     lines AS
     (
@@ -26,6 +32,11 @@ WITH
 SELECT
     arraySort(groupUniqArray(verdict)) AS verdicts,
     count() AS closed_days,
+    (
+        SELECT greatest(dateDiff('day', any(first), any(last)), 0) FROM known
+    ) - (
+        SELECT uniqExact(day) FROM recon_runs WHERE day >= {since:Date} AND day < {until:Date}
+    ) AS missing_days,
     ifNull(sum(days.billed_usd), 0) AS billed_usd,
     sum(days.estimated_usd) AS estimated_usd,
     (

@@ -120,7 +120,7 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
     pairs: tuple[tuple[int, int, float, Severity], ...] = (
         (60, 5, gates.page_fast, "page"),
         (360, 30, gates.page_slow, "page"),
-        (60 * gates.ticket_hours, 5 * gates.ticket_hours, gates.ticket, "ticket"),
+        (4320, 360, gates.ticket, "ticket"),
     )
     found: list[Seen] = []
     for dimension in ("", "feature"):

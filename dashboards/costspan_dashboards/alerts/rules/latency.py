@@ -6,7 +6,7 @@ longer because they say more are no slow-down either: what they cost more, `unit
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from costspan_dashboards.alerts.finding import (
     find,
     leader,
     matching,
+    single,
 )
 from costspan_dashboards.alerts.frame import (
     DIMENSIONS,
@@ -29,6 +30,7 @@ from costspan_dashboards.alerts.frame import (
 )
 from costspan_dashboards.alerts.limits import LatencyLimits, Limits
 from costspan_dashboards.alerts.rules.naming import changes, newest
+from costspan_dashboards.alerts.rules.objective import missed
 from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Leaves, Past, View, figure
 from costspan_dashboards.figures import seconds_text
 
@@ -85,6 +87,37 @@ class _Habit:
 
 
 def latency(view: View, limits: Limits) -> list[Finding]:
+    """Find calls that are slower than the same calls were, and objectives that are missed."""
+    slower, objectives = _slower_than_usual(view, limits), missed(view, limits)
+    said = tuple(f"{text}." for _, text in objectives)
+    if slower or not objectives:
+        return [
+            replace(one, severity="page", facts=(one.facts[0], *said, *one.facts[1:]))
+            if said
+            else one
+            for one in slower
+        ]
+    (first, text) = max(objectives, key=lambda one: one[0].score)
+    return [
+        find(
+            view,
+            "latency",
+            "page",
+            first,
+            title=text,
+            unit="share",
+            against="objective in alerts.toml",
+            explanation=single(first) if first.scope.dimension else None,
+            others=[one for one, _ in objectives],
+            noun="calls that take too long",
+            kind="duration",
+            text=said[1:],
+            waiting=f"That is {first.affected / first.window_minutes:.1f} slow calls a minute.",
+        )
+    ]
+
+
+def _slower_than_usual(view: View, limits: Limits) -> list[Finding]:
     """Find calls that are slower than the same calls were, each measured against its own kind."""
     if len(view.past.basis.days) < _ENOUGH_DAYS:
         return []
