@@ -32,6 +32,8 @@ from costspan_collector.record import Call, HttpAttempt
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, connect, migrate
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process of a test compiles for itself
+
 MEMORY = Path("/dev/shm")  # noqa: S108
 """Where no test waits for a disk. What a crash leaves of a disk is tested on one, in `faults`."""
 

@@ -708,7 +708,7 @@ done = time.perf_counter()
     assert ended.returncode == 0, ended.stderr
     first, exit_line = ended.stdout.split("\n")[:2]
     assert first == "x"
-    assert float(exit_line.split()[1]) < 3.0
+    assert float(exit_line.split()[1]) < 8.0  # two, and what a busy machine adds
     assert ended.stderr.splitlines() in (
         [],
         ["costspan: export_failed; the app is not affected"],
