@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 
 from costspan_collector.store import Store
 
@@ -42,3 +44,12 @@ def remembered(engine: Store) -> Iterator[Remembered]:
     yield bring
     for name in known:
         engine.command(f"DROP DATABASE {name} SYNC")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_components() -> Iterator[None]:
+    """Streamlit looks through all that is installed at each start of a page; once is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", found)
+        yield

@@ -90,6 +90,9 @@ _ASK = st.sampled_from(
 )
 
 
+CLIENT = openai.OpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1")
+
+
 class _Ledger(SpanProcessor):
     """The spans that began and the spans that ended."""
 
@@ -114,8 +117,7 @@ def test_every_span_that_begins_ends_once(
     provider = TracerProvider()
     provider.add_span_processor(ledger)
     starter = Starter(Settings(), Destination(tracer_provider=provider))
-    client = openai.OpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1")
-    conversation = Conversation(starter, lambda: True, Sessions(), client, api)
+    conversation = Conversation(starter, lambda: True, Sessions(), CLIENT, api)
     conversation.connected("/v1/live/sessions/a/attach", "", {})
     for step in steps:
         # What is raised here is counted where the socket is watched.
