@@ -1,15 +1,10 @@
-"""The calls made over one WebSocket connection, as its messages tell of them.
+"""The calls made over one WebSocket connection, as its messages tell of them."""
 
-Nearly all messages are audio. What a message is, is read from its first bytes; only the few that
-tell of a start, an end or usage are decoded. None is kept.
-"""
-
-import json
 import re
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
 from typing import Any, cast
@@ -19,16 +14,17 @@ from opentelemetry import context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from costspan import semconv
+from costspan.capture import messages
 from costspan.capture.answer import Attributes, mapping, text
 from costspan.capture.call import Call, end_late
+from costspan.capture.open_calls import Open, OpenCalls, OpenSession
 from costspan.capture.operation import Operation
 from costspan.capture.start import Starter
-from costspan.counters import count
 
-_MOST_OPEN = 256
 _MOST_SESSIONS = 1024
-_LARGEST_REQUEST = 2**20
 _MOST_INT64 = 2**63 - 1
+_BUSY = "conversation_already_has_active_response"
+_ATTACHED_TO = re.compile(r"/live/sessions/([^/?]+)/attach")
 
 
 def _operation(name: str, api_type: str) -> Operation:
@@ -49,38 +45,6 @@ LIVE = Api(_operation("chat", "responses"), _operation("live.sessions", "live"))
 TRANSLATIONS = Api(_operation("chat", "realtime"), _operation("realtime.translations", "realtime"))
 _TRANSCRIPTION = _operation("audio.transcriptions", "realtime")
 _DECISION = _operation("decisions", "decisions")
-
-_ENDS = frozenset(
-    f"response.{how}" for how in ("done", "completed", "failed", "incomplete", "cancelled")
-)
-_TRANSCRIBED = "conversation.item.input_audio_transcription."
-_TELLING = _ENDS | {
-    "response.created",
-    "response.event",
-    "decision.event",
-    "rate_limits.updated",
-    "session.created",
-    "session.started",
-    "session.updated",
-    "transcription_session.created",
-    "transcription_session.updated",
-    "session.usage.updated",
-    "session.closed",
-    "input_audio_buffer.committed",
-    f"{_TRANSCRIBED}completed",
-    f"{_TRANSCRIBED}failed",
-    "error",
-}
-_BUSY = "conversation_already_has_active_response"
-_ASKING = frozenset({"response.create", "session.start"})
-
-_FIRST = r'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([a-z_.]+)"'
-_FIRST_RECEIVED = re.compile(_FIRST.encode())
-_FIRST_SENT = re.compile(_FIRST)
-_ANY_TELLING = re.compile(f'"(?:{"|".join(map(re.escape, sorted(_TELLING)))})"'.encode())
-_RESPONSE_ID = re.compile(rb'"response_id"\s*:\s*"([^"\\]+)"')
-_LANE = re.compile(rb'"stream_id"\s*:\s*"([^"\\]+)"')
-_ATTACHED_TO = re.compile(r"/live/sessions/([^/?]+)/attach")
 
 
 class Sessions:
@@ -122,23 +86,6 @@ def failure(kind: object, code: object = None) -> Failure:
     return cast("Failure", type(known, (Failure,), {"code": text(code)})())
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """A call that has begun; `call` is None where its span is not recorded."""
-
-    call: Call | None
-    lane: str | None = None
-    event_id: str | None = None
-    key: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class _Session(_Open):
-    """A session billed by the second."""
-
-    total_seconds: Decimal = field(default_factory=Decimal)
-
-
 class Conversation:
     """What is seen of one connection. Every method may run on a thread of its own."""
 
@@ -162,9 +109,8 @@ class Conversation:
         self._model = ""
         self._transcriber: str | None = None
         self._told: Attributes = {}
-        self._asked: deque[_Open] = deque()
-        self._open: dict[str, _Open] = {}
-        self._session: _Session | None = None
+        self._calls = OpenCalls()
+        self._session: OpenSession | None = None
         self._trouble: Failure | None = None
         """An error event that may be the reason why something ends."""
 
@@ -186,20 +132,9 @@ class Conversation:
 
     def sending(self, data: object) -> object:
         """Begin a call if `data` asks for one; the result is for `unsent`."""
-        if isinstance(data, bytes):
-            data = data.decode(errors="replace")
-        if not isinstance(data, str):
+        event = messages.asking(data)
+        if event is None:
             return None
-        first = _FIRST_SENT.match(data)
-        if first is not None and first[1] not in _ASKING:
-            return None
-        if first is None and not any(f'"{kind}"' in data for kind in _ASKING):
-            return None
-        if len(data) > _LARGEST_REQUEST:
-            count("body_too_large")
-            event: dict[str, Any] = {"type": first[1]} if first is not None else {}
-        else:
-            event = json.loads(data)
         kind = event.get("type")
         if kind == "response.create" and self._api.session is None:
             return self._ask(event)
@@ -210,26 +145,19 @@ class Conversation:
 
     def unsent(self, asked: object, error: BaseException) -> None:
         """End a call whose request could not be sent."""
-        if isinstance(asked, _Open):
-            self._take(asked)
+        if isinstance(asked, Open):
+            self._calls.take(asked)
             self._end(asked.call, error)
 
     def received(self, data: bytes | str) -> None:
         """Note what a message tells."""
         if isinstance(data, str):
             data = data.encode()
-        first = _FIRST_RECEIVED.match(data)
-        if first is None:
-            if _ANY_TELLING.search(data) is None:
-                return
-        else:
-            kind = first[1].decode()
-            if kind.startswith("response.") and kind.endswith(".delta"):
-                self._delta(data, first.end())
-                return
-            if kind not in _TELLING:
-                return
-        event = mapping(json.loads(data))
+        delta = messages.after_delta(data)
+        if delta is not None:
+            self._delta(data, delta)
+            return
+        event = messages.telling(data)
         if event is not None and not self._muted:
             self._event(event, text(event.get("stream_id")))
 
@@ -256,13 +184,13 @@ class Conversation:
         kind = event.get("type")
         if kind == "response.created":
             self._created(event, lane)
-        elif kind in _ENDS:
+        elif kind in messages.ENDS:
             self._done(event, lane)
         elif kind == "response.event":
             nested = mapping(event.get("event")) or {}
             delegation = text(event.get("delegation_id"))
             if str(nested.get("type")).endswith(".delta"):
-                self._chunk(self._in_lane(delegation))
+                self._chunk(self._calls.answered_in(delegation))
             else:
                 self._event(nested, delegation)
         elif kind == "decision.event":
@@ -271,7 +199,7 @@ class Conversation:
             self._limited(event.get("rate_limits"))
         elif kind == "input_audio_buffer.committed":
             self._committed(event)
-        elif isinstance(kind, str) and kind.startswith(_TRANSCRIBED):
+        elif isinstance(kind, str) and kind.startswith(messages.TRANSCRIBED):
             self._transcribed(event)
         elif kind == "error":
             self._error(event, lane)
@@ -282,15 +210,15 @@ class Conversation:
         self._trouble = None
         response = mapping(event.get("response")) or {}
         key = text(response.get("id")) or f"lane {lane}"
-        if key in self._open:
+        if self._calls.answered(key) is not None:
             return
-        asked = self._asked_in({lane, None})
-        if asked is not None and self._take(asked):
+        asked = self._calls.asked_in({lane, None})
+        if asked is not None and self._calls.take(asked):
             call = asked.call
         else:
             model = text(response.get("model")) or self._model
             call = self._start_here(self._api.response, model)
-        self._keep(_Open(call, lane, key=key))
+        self._calls.answer(Open(call, lane, key=key))
         if call is not None:
             call.told(self._told, pending=True)
             call.saw(self._as_response(response))
@@ -298,10 +226,10 @@ class Conversation:
     def _done(self, event: Mapping[str, Any], lane: str | None) -> None:
         self._trouble = None
         response = mapping(event.get("response")) or {}
-        known = self._open.pop(text(response.get("id")) or f"lane {lane}", None)
+        known = self._calls.end(text(response.get("id")) or f"lane {lane}")
         if known is None:
             model = text(response.get("model")) or self._model
-            known = _Open(self._start_here(self._api.response, model))
+            known = Open(self._start_here(self._api.response, model))
         if known.call is not None:
             known.call.told(self._told, pending=True)
             try:
@@ -310,14 +238,13 @@ class Conversation:
                 known.call.completed()
 
     def _delta(self, data: bytes, at: int) -> None:
-        found = _RESPONSE_ID.search(data, at, at + 512)
-        if found is not None:
-            self._chunk(self._open.get(found[1].decode()))
+        response_id = messages.response_of(data, at)
+        if response_id is not None:
+            self._chunk(self._calls.answered(response_id))
         elif self._api is RESPONSES:
-            lane = _LANE.search(data, at)
-            self._chunk(self._in_lane(lane[1].decode() if lane is not None else None))
+            self._chunk(self._calls.answered_in(messages.lane_of(data, at)))
 
-    def _chunk(self, known: _Open | None) -> None:
+    def _chunk(self, known: Open | None) -> None:
         call = known.call if known is not None else None
         if call is None:
             return
@@ -328,15 +255,16 @@ class Conversation:
 
     def _committed(self, event: Mapping[str, Any]) -> None:
         item = text(event.get("item_id"))
-        if item is not None and item not in self._open and self._transcriber is not None:
-            call = self._start_here(_TRANSCRIPTION, self._transcriber)
-            self._keep(_Open(call, lane=item, key=item))
+        if item is None or self._transcriber is None or self._calls.answered(item) is not None:
+            return
+        call = self._start_here(_TRANSCRIPTION, self._transcriber)
+        self._calls.answer(Open(call, lane=item, key=item))
 
     def _transcribed(self, event: Mapping[str, Any]) -> None:
         item = text(event.get("item_id")) or ""
-        known = self._open.pop(item, None)
+        known = self._calls.end(item)
         if known is None:
-            known = _Open(self._start_here(_TRANSCRIPTION, self._transcriber or ""))
+            known = Open(self._start_here(_TRANSCRIPTION, self._transcriber or ""))
         call = known.call
         if call is None:
             return
@@ -372,7 +300,7 @@ class Conversation:
             if name and type(left) is int and 0 <= left <= _MOST_INT64:
                 found[name] = left
         self._told = {**self._told, **found}
-        for known in list(self._open.values()):
+        for known in self._calls.all_answered():
             if known.call is not None:
                 known.call.told(found)
 
@@ -386,14 +314,14 @@ class Conversation:
         cause = error.get("event_id") or error.get("client_event_id")
         wrong = failure(error.get("type"), error.get("code"))
         if self._api is RESPONSES:
-            about = self._asked_in({lane}) or self._in_lane(lane)
+            about = self._calls.asked_in({lane}) or self._calls.answered_in(lane)
         else:
             refused = error.get("code") == _BUSY or str(error.get("param")).startswith("response")
-            asked = list(self._asked) if refused or cause is not None else []
+            asked = self._calls.asked() if refused or cause is not None else []
             about = next((one for one in asked if cause in {None, one.event_id}), None)
         if about is not None:
-            self._take(about)
-            self._open.pop(about.key, None)
+            self._calls.take(about)
+            self._calls.end(about.key)
             self._end(about.call, wrong)
         elif cause is None or self._api is not REALTIME:
             self._trouble = wrong
@@ -425,12 +353,12 @@ class Conversation:
                 call.saw(_ended("completed", reason, None))
                 call.completed()
 
-    def _begin_session(self, call: Call | None) -> _Session:
-        self._session = _Session(call)
+    def _begin_session(self, call: Call | None) -> OpenSession:
+        self._session = OpenSession(call)
         return self._session
 
     def _seconds(
-        self, known: _Session, usage: Mapping[str, Any] | None
+        self, known: OpenSession, usage: Mapping[str, Any] | None
     ) -> Mapping[str, Any] | None:
         """Return the part of a running total that no earlier connection has recorded."""
         seconds = usage.get("seconds") if usage is not None else None
@@ -454,50 +382,24 @@ class Conversation:
 
     # Calls.
 
-    def _ask(self, event: Mapping[str, Any]) -> _Open:
+    def _ask(self, event: Mapping[str, Any]) -> Open:
         body = mapping(event.get("response")) or event
         trouble, self._trouble = self._trouble, None
-        if trouble is not None and self._asked:  # what was asked before was not answered since
-            self._end(self._asked.popleft().call, trouble)
+        before = self._calls.asked()
+        if trouble is not None and before and self._calls.take(before[0]):  # not answered since
+            self._end(before[0].call, trouble)
         model = text(body.get("model")) or self._model
         call = self._start(self._api.response, model, text(body.get("service_tier")))
-        asked = _Open(call, text(event.get("stream_id")), text(event.get("event_id")))
-        self._asked.append(asked)
-        if len(self._asked) > _MOST_OPEN:
-            self._drop(self._asked.popleft())
+        asked = Open(call, text(event.get("stream_id")), text(event.get("event_id")))
+        self._calls.ask(asked)
         return asked
-
-    def _keep(self, known: _Open) -> None:
-        self._open[known.key] = known
-        if len(self._open) > _MOST_OPEN:
-            self._drop(self._open.pop(next(iter(self._open))))
-
-    def _drop(self, known: _Open) -> None:
-        count("too_many_open")
-        if known.call is not None:
-            known.call.closed()
-
-    def _asked_in(self, lanes: set[str | None]) -> _Open | None:
-        return next((one for one in list(self._asked) if one.lane in lanes), None)
-
-    def _in_lane(self, lane: str | None) -> _Open | None:
-        return next((one for one in reversed(list(self._open.values())) if one.lane == lane), None)
-
-    def _take(self, asked: _Open) -> bool:
-        try:
-            self._asked.remove(asked)
-        except ValueError:  # another thread did
-            return False
-        return True
 
     def _rest(self) -> Iterator[Call]:
         """Take everything that is open."""
-        found = [*self._asked, *self._open.values()]
+        found = self._calls.clear()
         if self._session is not None:
             found.append(self._session)
         self._leave()
-        self._asked.clear()
-        self._open.clear()
         return (known.call for known in found if known.call is not None)
 
     def _start_here(self, operation: Operation, model: str) -> Call | None:
