@@ -12,6 +12,7 @@ import pytest
 
 from costspan import doctor
 from costspan.cli import main
+from costspan.doctor import examination
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_without_openai_it_says_so(examine: Doctor, environment: pytest.MonkeyPa
             raise PackageNotFoundError(name)
         return version(name)
 
-    environment.setattr(doctor, "version", without)
+    environment.setattr(examination, "version", without)
     status, found = examine()
     assert status == 1
     assert found["findings"] == [
