@@ -1,7 +1,9 @@
 """Write-ahead segments: what was acknowledged and is not in the store yet, on local disk.
 
 A segment is a file of frames; a frame is what one fsync made durable, whole or not at all. What is
-in its blocks the engine can read, so a segment goes into the store without a look at its rows.
+in its blocks the engine can read, so a segment goes into the store without a look at its rows. And
+all of it is messages with their lengths before them, of which only those with spans say anything to
+the engine: so it reads spans out of the segment itself.
 """
 
 import fcntl
@@ -21,9 +23,11 @@ from zlib import crc32
 
 from costspan.errors import Rejected, Unavailable
 
-_MARK = b"\xc5span"
-_HEADER = struct.Struct(">5sIII")  # mark, length, checksum of the payload, checksum of these
-_PART = struct.Struct(">BII")  # length of the table's name, rows, length of the block
+_ASIDE = b"\x7a"  # the tag of a field that no message of ours has
+_MARK = b"\x13" + _ASIDE + b"\x11\xc5span"
+_HEADER = struct.Struct(">8sIII")  # mark, length, checksum of the payload, checksum of these
+_PART = struct.Struct(">BsBII")  # lengths around the tag; rows, length of the block; then the table
+_BLOCK = struct.Struct(">5ss5s")  # lengths around the tag, before rows; spans are a message as is
 _SENT = "@sent"
 """After the name of a table, where a block holds spans and not rows."""
 _SUFFIX = ".segment"
@@ -241,21 +245,32 @@ def _framed(frame: Frame) -> bytes:
     pieces: list[bytes | memoryview] = []
     for part in frame:
         name = f"{part.table}{_SENT * part.is_sent}".encode()
-        pieces += [_PART.pack(len(name), part.rows, len(part.block)), name, part.block]
+        about, size = 8 + len(name), len(part.block)
+        pieces += [_PART.pack(2 + about, _ASIDE, about, part.rows, size), name]
+        if not part.is_sent:
+            pieces.append(_BLOCK.pack(_varint(6 + size), _ASIDE, _varint(size)))
+        pieces.append(part.block)
     checksum = reduce(lambda before, piece: crc32(piece, before), pieces, 0)
-    head = struct.pack(">5sII", _MARK, sum(map(len, pieces)), checksum)
+    head = struct.pack(">8sII", _MARK, sum(map(len, pieces)), checksum)
     return b"".join((head, struct.pack(">I", crc32(head)), *pieces))
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf writes one, in as many bytes as any size here takes."""
+    return bytes([*(number >> shift & 127 | 128 for shift in (0, 7, 14, 21)), number >> 28])
 
 
 def _parts(payload: memoryview) -> Iterator[Part]:
     at = 0
     while at < len(payload):
-        name_length, rows, length = _PART.unpack_from(payload, at)
+        _, _, about, rows, length = _PART.unpack_from(payload, at)
         at += _PART.size
-        name = bytes(payload[at : at + name_length]).decode()
-        at += name_length
+        name = bytes(payload[at : at + about - 8]).decode()
+        at += about - 8
         table = name.removesuffix(_SENT)
-        yield Part(table, rows, payload[at : at + length], is_sent=table != name)
+        is_sent = table != name
+        at += 0 if is_sent else _BLOCK.size
+        yield Part(table, rows, payload[at : at + length], is_sent=is_sent)
         at += length
 
 

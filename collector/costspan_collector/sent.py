@@ -74,7 +74,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Named": {"key": (1, "bytes")},
     # As in sql/sent.proto.
     "Sent": {
-        "spans*": (2, "bytes"),
+        "calls*": (2, "bytes"),
+        "http_attempts*": (3, "bytes"),
         "service_name": (101, "string"),
         "environment": (102, "string"),
         "scope_name": (103, "string"),
@@ -227,7 +228,7 @@ def _kept(
     table: str, spans: list[bytes], whence: Origin, received_at: datetime, ingest_id: int
 ) -> Sent:
     message = _CLASS["Sent"](
-        spans=spans,
+        **{table: spans},
         service_name=whence.service_name,
         environment=whence.environment,
         scope_name=whence.scope_name,
@@ -242,7 +243,7 @@ def _kept(
 def accepted(table: str, block: bytes | memoryview) -> Normalised:
     """Return what became of the spans of a block that the engine has read into `table`."""
     message: Any = parse_length_prefixed(_CLASS["Sent"], BytesIO(block))
-    fates = Counter({(str(message.service_name), table, ""): len(message.spans)})
+    fates = Counter({(str(message.service_name), table, ""): len(getattr(message, table))})
     return Normalised(_received_at(message), fates=fates)
 
 
@@ -254,7 +255,9 @@ def read(block: bytes | memoryview) -> Normalised:
     """
     try:
         message: Any = parse_length_prefixed(_CLASS["Sent"], BytesIO(block))
-        scope = ScopeSpans(spans=[Span.FromString(span) for span in message.spans])
+        scope = ScopeSpans(
+            spans=[Span.FromString(span) for span in (*message.calls, *message.http_attempts)]
+        )
     except (DecodeError, ValueError) as error:
         msg = "a block of spans cannot be read"
         raise Rejected(msg) from error

@@ -17,6 +17,7 @@ from costspan_dashboards.filter_bar import filter_bar
 from costspan_dashboards.views import (
     alerts,
     allocation,
+    budgets,
     calls,
     close,
     home,
@@ -32,25 +33,25 @@ def main() -> None:
     """Draw the page that the URL names."""
     st.set_page_config(page_title="costspan", page_icon=_ICON, layout="wide")
     now = datetime.now(UTC)
-    pages: dict[str, Callable[[], None]] = {
-        "Home": lambda: home.draw(store, filters, now),
+    draws: dict[str, Callable[[], None]] = {
+        "Home": lambda: home.draw(store, filters, now, pages["Alerts"]),
         "Spend": lambda: spend.draw(store, filters, now),
+        "Budgets": lambda: budgets.draw(store, now),
         "Calls": lambda: calls.draw(store, filters, now),
         "Alerts": lambda: alerts.draw(store, filters.time),
         "Reconciliation": lambda: reconciliation.draw(store, filters.time),
         "Allocation": lambda: allocation.draw(store, filters.time),
         "Close": lambda: close.draw(store),
     }
-    page = st.navigation(
-        [
-            st.Page(draw, title=name, url_path=name.lower(), default=name == "Home")
-            for name, draw in pages.items()
-        ],
-        position="top",
-    )
+    pages = {
+        name: st.Page(draw, title=name, url_path=name.lower(), default=name == "Home")
+        for name, draw in draws.items()
+    }
+    page = st.navigation(list(pages.values()), position="top")
     try:
         store = _store(ClickHouse().url)
-        filters = filter_bar(store, now, narrows=page.title in {"Home", "Spend", "Calls"})
+        if page.title not in {"Budgets", "Close"}:  # which are about months
+            filters = filter_bar(store, now, narrows=page.title in {"Home", "Spend", "Calls"})
         page.run()
     except CostspanError as error:
         advice = " Reload the page in a moment." if isinstance(error, Unavailable) else ""

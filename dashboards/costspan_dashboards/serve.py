@@ -36,7 +36,7 @@ from costspan_collector.store import Store, attach, migrate
 from costspan_collector.store.door import open_door
 from costspan_collector.telemetry import render
 from costspan_dashboards.alerts.loop import Loop
-from costspan_dashboards.alerts.metrics import exposition
+from costspan_dashboards.alerts.metrics import exposition, states
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_reconcile import schedule
 from costspan_reconcile.allocate.settings import Allocation
@@ -92,24 +92,26 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.callback(kept_up.close)
         pipeline = Pipeline(written, settings.receiver)
         stack.callback(pipeline.close)
-        url = stack.enter_context(running(_app(settings, store, pipeline, book), listener))
+        alerts = settings.alerts
+        if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
+            host, port = listener.getsockname()[:2]
+            alerts = alerts.model_copy(update={"dashboard_url": f"http://{host}:{port}"})
+        since = partial(failing_since, pipeline)
+        loop = Loop(store, alerts, book=book, store_failing_since=since)
+        url = stack.enter_context(running(_app(settings, store, pipeline, loop, book), listener))
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(reporting(kept_up, pipeline))
         stack.enter_context(open_door(store, settings.upkeep))
         scheduler = BackgroundScheduler(timezone="UTC")
         upkeep.add_jobs(scheduler, kept_up, settings.upkeep, pipeline.counters)
         schedule.add_jobs(scheduler, store, settings.reconcile, book, policy)
-        alerts = settings.alerts
-        if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
-            alerts = alerts.model_copy(update={"dashboard_url": url})
-        since = partial(failing_since, pipeline)
-        Loop(store, alerts, book=book, store_failing_since=since).schedule(scheduler)
+        loop.schedule(scheduler)
         scheduler.start()
         stack.callback(scheduler.shutdown)  # pyright: ignore  apscheduler 3 ships no types
         yield Serving(url, store, pipeline)
 
 
-def _app(settings: Settings, store: Store, pipeline: Pipeline, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
+def _app(settings: Settings, store: Store, pipeline: Pipeline, loop: Loop, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
     import streamlit as st  # slow to import, and only serving needs it
     from streamlit import config
 
@@ -128,7 +130,7 @@ def _app(settings: Settings, store: Store, pipeline: Pipeline, book: Book) -> An
         str(script),
         routes=[
             Route(
-                "/metrics", partial(_metrics, settings, store, pipeline)
+                "/metrics", partial(_metrics, settings, store, pipeline, loop)
             ),  # before the receiver's
             *routes(pipeline, settings.receiver, book=book),
         ],
@@ -142,12 +144,15 @@ def failing_since(pipeline: Pipeline) -> datetime | None:
     return datetime.now(UTC) - timedelta(seconds=pipeline.backlog.oldest_seconds)
 
 
-def _metrics(settings: Settings, store: Store, pipeline: Pipeline, request: Request) -> Response:
-    """Answer with the collector's figures, and with those of alerts while the store answers."""
+def _metrics(
+    settings: Settings, store: Store, pipeline: Pipeline, loop: Loop, request: Request
+) -> Response:
+    """Answer with the collector's figures and those of alerts; without the store, their states."""
     del request
     text = render(figures(pipeline))
     try:
         text += exposition(store, settings.alerts, datetime.now(UTC))
     except CostspanError as error:
-        _log.warning("alerts are missing in /metrics: %s", error)
+        _log.warning("/metrics has only what is known without the store: %s", error)
+        text += states(loop.alerts)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
+from costspan_reconcile import arguments
 from costspan_reconcile.columns import as_text
 from costspan_reconcile.period.cli import add_close, add_verify
 
@@ -31,7 +32,9 @@ def add_reconcile(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the t
     )
     _ranged(actions, "show", _show, "print the comparison as it stands")
     explain = actions.add_parser("explain", help="print how the verdict of a day came about")
-    explain.add_argument("day", type=_day, metavar="DAY", help="a UTC day such as 2026-10-05")
+    explain.add_argument(
+        "day", type=arguments.day, metavar="DAY", help="a UTC day such as 2026-10-05"
+    )
     explain.add_argument("--line", default="", metavar="TEXT", help="only line items with this")
     explain.add_argument("--json", action="store_true", help="print for a machine")
     explain.set_defaults(run=_explain)
@@ -47,8 +50,10 @@ def _ranged(
 ) -> argparse.ArgumentParser:
     action: argparse.ArgumentParser = actions.add_parser(name, help=text)
     action.add_argument("--days", type=_days, help="how many UTC days, today included")
-    action.add_argument("--since", type=_day, metavar="DAY", help="the first UTC day")
-    action.add_argument("--until", type=_day, metavar="DAY", help="the first day after; tomorrow")
+    action.add_argument("--since", type=arguments.day, metavar="DAY", help="the first UTC day")
+    action.add_argument(
+        "--until", type=arguments.day, metavar="DAY", help="the first day after; tomorrow"
+    )
     action.add_argument("--json", action="store_true", help="print for a machine")
     action.set_defaults(run=run)
     return action
@@ -59,14 +64,6 @@ def _days(text: str) -> int:
         msg = f"{text!r} is not a number of days from 1 to 400"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        msg = f"{text!r} is not a day such as 2026-10-05"
-        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _range(args: argparse.Namespace, settings: "Reconcile", now: datetime) -> tuple[date, date]:

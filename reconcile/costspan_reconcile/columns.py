@@ -1,6 +1,8 @@
-"""Tables for a terminal: columns that line up, numbers to the right."""
+"""Tables and sentences for a terminal: columns that line up, numbers to the right, lines that fit."""
 
+import textwrap
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,6 +11,7 @@ from costspan_reconcile.amounts import kept
 
 UNKNOWN = "unknown"
 _PLACES = 6
+_WIDTH = 100
 
 
 def aligned(
@@ -34,6 +37,18 @@ def aligned(
     )
 
 
+def sentence(text: str, indent: str = "") -> list[str]:
+    """Return `text` in lines that fit; ids and line items are not cut."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def usd(amount: Decimal | Fraction | None) -> str:
     """Return dollars with six places, so that they line up; what is smaller is not shown as zero."""
     if amount is None:
@@ -46,6 +61,13 @@ def usd(amount: Decimal | Fraction | None) -> str:
     return f"{sign}{whole:,}.{rest:06d}"
 
 
+def every_digit(amounts: Sequence[Fraction]) -> list[str]:
+    """Return dollars to the last digit of any of them, at least in cents, so that they line up."""
+    exact = [kept(amount) for amount in amounts]
+    places = max(2, *(len(plain(amount).partition(".")[2]) for amount in exact))
+    return [f"{amount:,.{places}f}" for amount in exact]
+
+
 def percent(part: Fraction, whole: Fraction) -> str:
     """Return `part` of `whole`; a dash where there is no whole."""
     return f"{float(part / whole):.1%}" if whole else "-"
@@ -55,4 +77,6 @@ def as_text(value: object) -> str:
     """Return what JSON has no type for: an amount with every digit, a day, an id."""
     if isinstance(value, Fraction):
         value = kept(value)
-    return plain(value) if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        return plain(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

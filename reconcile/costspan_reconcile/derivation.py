@@ -11,10 +11,9 @@ from costspan.money import plain
 from costspan_collector.store import Store
 from costspan_reconcile import queries
 from costspan_reconcile.amounts import kept
+from costspan_reconcile.columns import sentence
 from costspan_reconcile.evidence import LineKey, SentRow, sent_rows
 from costspan_reconcile.queries import DayRow, LineClass, LineRow
-
-_MOST_LINES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def derive(store: Store, day: date, line_item: str = "") -> DerivedDay:
         classes.setdefault((row.project, row.api_key_id, row.line_item), []).append(row)
     sent: Mapping[LineKey, list[SentRow]] = sent_rows(store, day)
     found: list[Derived] = []
-    for line in queries.recon_lines(store, day, until, _MOST_LINES):
+    for line in queries.recon_lines(store, day, until, queries.ALL):
         key = (line.project, line.api_key_id, line.line_item)
         if line_item.lower() in line.line_item.lower():
             found.append(Derived(line, classes.get(key, []), sent.get(key, [])))
@@ -63,10 +62,9 @@ def derivation_lines(found: DerivedDay) -> list[str]:
     head = f"{day.day}  {day.day_state}  {day.verdict}"
     lines = [
         f"{head}: billed {_usd(day.billed_usd)}, estimated {_usd(day.estimated_usd)}",
-        f"{len(found.lines)} lines, {day.calls:,} calls, {day.unpriced_calls:,} without a price",
+        f"{len(found.lines)} line{'s' * (len(found.lines) != 1)}, {day.calls:,} calls, {day.unpriced_calls:,} without a price",
     ]
-    if day.reason:
-        lines.append(day.reason)
+    lines += sentence(day.reason)
     for each in found.lines:
         lines += ["", *_line(each)]
     return lines
@@ -75,7 +73,7 @@ def derivation_lines(found: DerivedDay) -> list[str]:
 def _line(each: Derived) -> list[str]:
     line = each.line
     who = [line.project or "no project", _key(line), line.line_item or "no line item"]
-    lines = [f"{' / '.join(who)}  {line.verdict}, matched by {line.match_level}"]
+    lines = sentence(f"{' / '.join(who)}  {line.verdict}, matched by {line.match_level}")
     unit = f" {line.quantity_unit}" if line.quantity_unit else ""
     priced = f", {line.unpriced_calls:,} without a price" if line.unpriced_calls else ""
     facts = [
@@ -90,15 +88,17 @@ def _line(each: Derived) -> list[str]:
         ("", "calls", f"{line.calls:,}{priced}"),
     ]
     lines += [f"  {name:<2} {what:<17} {value}" for name, what, value in facts]
-    lines += [f"  {text}" for text in _formula(line)]
-    lines += [f"  {_usd(row.amount_usd)} is {row.cause} ({row.component})" for row in each.classes]
-    lines.append(f"  {line.explanation}")
-    lines += [
-        f"  read at {row.fetched_at:%Y-%m-%d %H:%M} UTC: fetch {row.fetch_id}, page {row.page}, "
-        f"row {row.row} of the day, sent as {row.amount}"
-        for row in each.sent
+    texts = [
+        *_formula(line),
+        *(f"{_usd(row.amount_usd)} is {row.cause} ({row.component})" for row in each.classes),
+        line.explanation,
+        *(
+            f"read at {row.fetched_at:%Y-%m-%d %H:%M} UTC: fetch {row.fetch_id}, page {row.page}, "
+            f"row {row.row} of the day, sent as {row.amount}"
+            for row in each.sent
+        ),
     ]
-    return lines
+    return [*lines, *(part for text in texts for part in sentence(text, "  "))]
 
 
 def _formula(line: LineRow) -> list[str]:

@@ -146,9 +146,10 @@ def add_jobs(
     def go_back() -> None:
         """Read one month; then the next, until none is due or one fails."""
         with ONE_AT_A_TIME:  # the hourly run goes back too, and may just have read the last one
-            if not work.has_older(datetime.now(UTC)):
+            now = datetime.now(UTC)
+            if not work.has_older(now):
                 return
-            run_job(store, BACKFILL, lambda: work.older(datetime.now(UTC)))
+            run_job(store, BACKFILL, lambda: work.older(now))
             if work.went_back:
                 scheduler.add_job(go_back, id=BACKFILL, replace_existing=True, **once)
 

@@ -14,7 +14,7 @@ from costspan_reconcile import queries
 from costspan_reconcile.allocate.queries import allocated_days
 from costspan_reconcile.amounts import kept
 from costspan_reconcile.bottom_line import BottomLine, bottom_line
-from costspan_reconcile.columns import UNKNOWN, aligned, percent, usd
+from costspan_reconcile.columns import UNKNOWN, aligned, percent, sentence, usd
 from costspan_reconcile.explain import Verdict
 from costspan_reconcile.period.month import Month
 from costspan_reconcile.period.states import MonthRow, months
@@ -23,9 +23,6 @@ from costspan_reconcile.queries import ClassRow, DayRow, LineItemRow, Uninstrume
 from costspan_reconcile.settings import Reconcile
 from costspan_reconcile.standing import Standing, bill_standing
 from costspan_reconcile.tolerances import Tolerances
-
-_NOTE = 60
-"""Characters of a reason that fit beside a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +97,11 @@ def _ownership(store: Store, tolerances: Tolerances, since: date, until: date) -
 
 def statement_lines(found: Statement) -> list[str]:
     """Return it for a person; amounts are USD, to six places."""
-    lines = found.standing.lines()
+    lines = _sentences(found.standing.lines())
     if not found.days:
         return [*lines, "nothing is reconciled in these days; run `costspan reconcile run`"]
-    lines += ["", *_days(found.days), _whole(found), "", *_classes(found)]
-    notes = [*_owners(found.ownership), *_unknown(found), *_prices(found)]
+    lines += ["", *_days(found.days), *_sentences(_whole(found)), "", *_classes(found)]
+    notes = _sentences([*_owners(found.ownership), *_unknown(found), *_prices(found)])
     if notes:
         lines += ["", *notes]
     if found.months:
@@ -112,13 +109,22 @@ def statement_lines(found: Statement) -> list[str]:
     return lines
 
 
-def _whole(found: Statement) -> str:
+def _sentences(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in sentence(text)]
+
+
+def _whole(found: Statement) -> Iterator[str]:
+    """Say how the days stand together, and what is to be known of some."""
     line = found.bottom_line
+    left_out = len(found.days) - len(_known(found.days))
+    if left_out:
+        yield f"days left out of the total, open or without a bill: {left_out}"
     missing = f", {line.missing_days} days never reconciled" if line.missing_days else ""
-    return (
+    yield (
         f"as a whole {found.verdict}{missing}: billed beyond the estimate {usd(line.above_usd)}, below it "
         f"{usd(abs(line.below_usd))}, not explained {usd(line.to_review_usd)}"
     )
+    yield from (f"{day.day}: {day.reason}" for day in found.days if day.reason)
 
 
 def _owners(found: Ownership) -> Iterator[str]:
@@ -189,13 +195,11 @@ def _days(days: Sequence[DayRow]) -> list[str]:
             if day.billed_usd is None
             else percent(Fraction(day.captured_usd or 0), Fraction(day.billed_usd)),
             f"{day.unpriced_calls:,}",
-            day.reason if len(day.reason) <= _NOTE else f"{day.reason[: _NOTE - 3]}...",
         )
         for day in days
     ]
-    known = [day for day in days if day.billed_usd is not None and day.day_state != "OPEN"]
+    known = _known(days)
     billed = _sum(day.billed_usd for day in known)
-    left_out = len(days) - len(known)
     rows.append(
         (
             "total",
@@ -206,17 +210,21 @@ def _days(days: Sequence[DayRow]) -> list[str]:
             usd(_sum(day.billed_usd for day in known) - _sum(day.estimated_usd for day in known)),
             percent(_sum(day.captured_usd for day in known), billed),
             f"{sum(day.unpriced_calls for day in known):,}",
-            f"without {left_out} days that are open or have no bill" if left_out else "",
         )
     )
     head = ("day", "state", "verdict", "billed", "estimated", "difference", "captured")
-    return aligned((*head, "unpriced calls", ""), rows, words=3, total=True)
+    return aligned((*head, "unpriced"), rows, words=3, total=True)
+
+
+def _known(days: Iterable[DayRow]) -> list[DayRow]:
+    """Return the days that are over and have a bill."""
+    return [day for day in days if day.billed_usd is not None and day.day_state != "OPEN"]
 
 
 def _classes(found: Statement) -> list[str]:
-    closed = {
-        day.day for day in found.days if day.billed_usd is not None and day.day_state != "OPEN"
-    }
+    closed = {day.day for day in _known(found.days)}
+    if not closed:
+        return ["no day is over and has a bill, so nothing is compared"]
     totals: defaultdict[str, Fraction] = defaultdict(Fraction)
     for row in found.classes:
         if row.day in closed:

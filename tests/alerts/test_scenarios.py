@@ -45,7 +45,7 @@ def first_told(name: str) -> Told:
     if name in QUICK:
         log = acted_out(name)[1]
     else:
-        soon = row.t0 + timedelta(minutes=15)
+        soon = row.t0 + timedelta(minutes=20)
         log = Simulation(row.world(1)).run(row.t0 - timedelta(minutes=5), soon)
     rules = {one.rule for one in row.must}
     found = [one for one in log.told if one.alert.finding.rule in rules]

@@ -111,13 +111,16 @@ def test_the_filters_stay_in_the_url_when_the_page_changes(page: Page, url: str)
 
 
 def test_an_alert_names_its_cause_and_leads_to_a_call_in_two_clicks(page: Page, url: str) -> None:
-    page.goto(f"{url}/alerts")
-    spike = page.get_by_role("heading", name=re.compile(r"^Spend of feature=agent is \$"))
-    burst = page.get_by_role("heading", name=re.compile("of .* failed with"))
+    page.goto(url)
+    page.get_by_role("link", name=re.compile("see why")).first.click()
+    spike = page.get_by_role(
+        "heading", name=re.compile(r"^Spend of (feature=agent|user=\w+) is \$")
+    )
+    burst = page.get_by_role("heading", name=re.compile("of .* failed with server_error"))
     expect(spike.first).to_be_visible()
     expect(burst.first).to_be_visible()
     expect(page.get_by_text(re.compile(r"excess.* .*agent")).first).to_be_visible()
-    expect(page.get_by_text(re.compile(r"excess failures .*recommendations")).first).to_be_visible()
+    expect(page.locator('a[href*="/calls?"][href*="recommendations"]').first).to_be_visible()
 
     with page.expect_popup() as opened:
         page.locator('a[href*="/calls?"][href*="feature=agent"]').first.click()

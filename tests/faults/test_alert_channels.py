@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -304,7 +305,8 @@ def test_a_newer_step_takes_the_place_of_one_not_yet_delivered(
     outbox.see(0, found())
     outbox.at(0)
     outbox.see(60)
-    assert outbox.at(60) == "1 delivered"
+    outbox.see(80)
+    assert outbox.at(80) == "1 delivered"
     assert [body["state"] for body in webhook.bodies] == ["firing", "resolved"]
     assert sorted(outcomes(outbox.store)) == [("delivered", 1), ("superseded", 1)]
 
@@ -384,7 +386,7 @@ def test_alertmanager_gets_what_goes_on_and_its_end_for_a_while(
     assert second["endsAt"] == (NOW + timedelta(minutes=5)).isoformat()
     assert first["generatorURL"].startswith("https://c.t/alerts?alert=")
     outbox.see(120)
-    outbox.see(121)
+    outbox.see(160)
     (ended,) = pushed(180)
     assert ended["endsAt"] <= (NOW + timedelta(seconds=180)).isoformat()
     assert pushed(600) == []
@@ -430,6 +432,9 @@ def test_an_alertmanager_and_a_heartbeat_that_do_not_answer_are_alerts_of_their_
         "[TICKET] channel_down: Messages do not arrive through alertmanager",
         "[TICKET] channel_down: Messages do not arrive through heartbeat",
     ]
+    text = exposition(store, Alerts(), NOW + 5.2 * MINUTE)
+    assert 'costspan_notifications{channel="alertmanager",outcome="failed"} 1\n' in text
+    assert 'costspan_alerts{rule="channel_down",severity="ticket",state="firing"} 2\n' in text
     assert down(6, nowhere, here) == ["alertmanager"]  # the heartbeat was answered
     assert down(7, here, here) == ["alertmanager"]
     assert down(8, here, here) == []
@@ -465,6 +470,13 @@ def test_a_bad_address_is_refused_at_the_start_by_its_place(
     with pytest.raises(Rejected, match=words) as refused:
         Loop(store, settings)
     assert SECRET not in str(refused.value)
+
+
+def test_a_wrong_limit_is_refused_at_the_start_by_its_line(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "alerts.toml"
+    file.write_text("disabled = []\n[spend]\nz = -1")
+    with pytest.raises(Rejected, match=r"alerts\.toml, line 3: spend\.z must be more than 0"):
+        Loop(store, Alerts(file=file))
 
 
 def test_no_secret_is_logged_stored_or_named(

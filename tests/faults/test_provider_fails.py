@@ -19,7 +19,8 @@ from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_reconcile import ledger, openai_costs, queries
 from costspan_reconcile.fetch import Fetched
-from costspan_reconcile.schedule import Summary, fetch_now, reconcile_now
+from costspan_reconcile.reconcile import reconcile_days
+from costspan_reconcile.schedule import fetch_now
 from costspan_reconcile.settings import Reconcile
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -73,8 +74,14 @@ def spend(store: Store) -> Callable[..., None]:
     return add
 
 
-def read(store: Store, settings: Reconcile, hours: int = 0) -> Summary:
-    return reconcile_now(store, settings, NOW + timedelta(hours=hours))
+def read(store: Store, settings: Reconcile, hours: int = 0) -> Fetched:
+    """Read the bill and compare it; whose it is does not matter here."""
+    fetched = ask(store, settings, hours)
+    until = NOW.date() + timedelta(days=1)
+    reconcile_days(
+        store, until - timedelta(days=settings.lookback_days), until, NOW + timedelta(hours=hours)
+    )
+    return fetched
 
 
 def ask(store: Store, settings: Reconcile, hours: int = 0) -> Fetched:
@@ -192,10 +199,10 @@ def test_an_answer_that_cannot_be_whole_is_refused_and_the_last_good_bill_stays(
     ask(store, settings)
     provider.answer = changed(provider, change)
 
-    summary = read(store, settings, hours=1)
+    fetched = read(store, settings, hours=1)
 
-    assert isinstance(summary.fetched.failure, Rejected)
-    assert reason in str(summary.fetched.failure)
+    assert isinstance(fetched.failure, Rejected)
+    assert reason in str(fetched.failure)
     row = day(store)
     assert (row.verdict, row.billed_usd, row.read_at) == ("BLOCKED", Decimal("12.5"), NOW)
     assert reason in row.reason
@@ -209,8 +216,8 @@ def test_a_bill_that_never_came_is_unknown_and_not_zero(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.fail(500)
-    summary = read(store, settings)
-    assert isinstance(summary.fetched.failure, Unavailable)
+    fetched = read(store, settings)
+    assert isinstance(fetched.failure, Unavailable)
     row = day(store)
     assert (row.verdict, row.billed_usd) == ("BLOCKED", None)
     assert "OpenAI has a fault of its own (HTTP 500); the next run tries again" in row.reason
@@ -223,9 +230,9 @@ def test_a_day_in_another_currency_is_blocked_and_the_others_are_not(
     provider.charge(DAY, ITEM, "1", currency="EUR")
     provider.charge(date(2026, 11, 17), ITEM, "3", quantity=1)
 
-    summary = read(store, settings)
+    fetched = read(store, settings)
 
-    assert summary.fetched.kept.blocked == (
+    assert fetched.kept.blocked == (
         f"{DAY}: BLOCKED_CURRENCY: a row is in 'eur', and only 'usd' can be compared",
     )
     assert [line.day for line in ledger.billed_lines(store, DAY, NOW.date())] == []
@@ -295,7 +302,7 @@ def test_a_key_that_expired_says_nothing_of_the_bill_that_was_read_before(
     read(store, settings)
     before = day(store)
     provider.fail(401)
-    assert read(store, settings, hours=1).fetched.kept.blocked == ()
+    assert read(store, settings, hours=1).kept.blocked == ()
     row = day(store)
     assert (row.verdict, row.billed_usd) == (before.verdict, Decimal("12.5"))
     assert "OpenAI does not accept the admin key" in row.reason
@@ -343,9 +350,9 @@ def test_the_bill_is_worth_having_without_the_usage_and_the_names(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.fail(403, but="costs")
-    summary = read(store, settings)
-    assert summary.fetched.failure is None
-    usage, names = summary.fetched.notes
+    fetched = read(store, settings)
+    assert fetched.failure is None
+    usage, names = fetched.notes
     assert usage.startswith("no usage of completions, decisions, embeddings, moderations, images, ")
     assert usage.endswith("read permission for usage (api.usage.read) and projects")
     assert names.startswith("no names of keys: projects: the admin key may not read this")
@@ -380,7 +387,7 @@ def test_the_bill_of_another_organization_replaces_nothing(
     assert ask(store, settings).failure is None
     provider.bill[DAY][0]["amount"] = "777"
     provider.answer = changed(provider, of_organization("org-b"))
-    failure = read(store, settings, hours=1).fetched.failure
+    failure = read(store, settings, hours=1).failure
 
     assert str(failure).startswith("the bill is of org-b, and ours is org-a;")
     row = day(store)
@@ -388,7 +395,7 @@ def test_the_bill_of_another_organization_replaces_nothing(
     assert row.reason.startswith("BLOCKED_WRONG_ORG: the bill is of org-b")
 
     meant = settings.model_copy(update={"organization": "org-b"})
-    assert read(store, meant, hours=2).fetched.failure is None
+    assert read(store, meant, hours=2).failure is None
     assert day(store).billed_usd == 777
 
 
@@ -397,8 +404,8 @@ def test_an_organization_with_nothing_at_all_is_not_the_one_that_had_a_bill(
 ) -> None:
     ask(store, settings)
     provider.bill.clear()
-    summary = read(store, settings, hours=1)
-    assert "the bill read before has $12.5 from 2026-11-18" in str(summary.fetched.failure)
+    fetched = read(store, settings, hours=1)
+    assert "the bill read before has $12.5 from 2026-11-18" in str(fetched.failure)
     assert day(store).billed_usd == Decimal("12.5")
 
 
@@ -407,8 +414,8 @@ def test_an_organization_with_nothing_at_all_is_not_the_one_that_the_app_calls(
 ) -> None:
     provider.bill.clear()
     spend(DAY, "0.02")
-    summary = read(store, settings)
-    assert "but the app has $0.02 from 2026-11-18 to 2026-11-18" in str(summary.fetched.failure)
+    fetched = read(store, settings)
+    assert "but the app has $0.02 from 2026-11-18 to 2026-11-18" in str(fetched.failure)
     assert day(store).reason.startswith("BLOCKED_WRONG_ORG: OpenAI bills and counts nothing")
     assert day(store).billed_usd is None
 

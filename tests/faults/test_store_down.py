@@ -32,9 +32,9 @@ def inserting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fault], None]:
         for name, insert in real.items():
 
             def inserting(
-                self: Store, table: str, data: bytes, insert: Any = insert, **more: Any
+                self: Store, table: str, data: bytes | Path, insert: Any = insert, **more: Any
             ) -> None:
-                fault(table, data)
+                fault(table, data.read_bytes() if isinstance(data, Path) else data)
                 insert(self, table, data, **more)
 
             monkeypatch.setattr(Store, name, inserting)

@@ -91,6 +91,24 @@ def test_a_backtest_replays_what_the_store_keeps_of_the_pipeline_and_says_what_i
     assert "store_unhealthy" in found["left_out"]
 
 
+def test_a_backtest_takes_what_was_brought_along_as_in_time_and_counts_an_incident_once(
+    store: Store,
+) -> None:
+    add(store, NOW - timedelta(hours=30), 30 * 60 - 30)
+    add(store, NOW - 30 * MINUTE, 30, failing=True)
+    store.command(
+        """INSERT INTO calls SELECT * REPLACE ({at:DateTime('UTC')} AS received_at, 2 AS ingest_id)
+        FROM calls FINAL""",
+        at=NOW + timedelta(days=1),
+    )
+    refresh(store, overlap=timedelta(0))
+    weeks = timedelta(hours=30) / timedelta(days=7)
+    found = backtest(store, Alerts(), NOW - timedelta(days=9), NOW, every=5 * MINUTE)
+    assert found.since == NOW - timedelta(hours=30)  # no call is older
+    assert {one.rule for one in found.episodes} == {"errors"}
+    assert round(found.pages_a_week * weeks, 6) == 1
+
+
 def test_check_prints_what_is_wrong_now_and_changes_nothing(store: Store, run: Any) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     add(store, now - timedelta(hours=3), 170)

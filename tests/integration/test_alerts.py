@@ -151,7 +151,7 @@ def test_a_spike_of_spend_names_its_cause_in_dollars(
     assert one.also == (("feature", "agent"), ("team", "lab"), ("user", "loop"))
     assert alert.finding.contributors[0].share > 0.95
     assert 45 < alert.finding.observed < 52
-    assert "13 same slots (same hour of day), 14 days of history" in alert.finding.facts[1]
+    assert "13 same slots (same hour of day), 14 days of history" in alert.finding.facts[-1]
     assert alert.finding.link.startswith("/calls?range=last+24+hours")
     leads_with = timedelta(minutes=15)  # the window it is shown in
     assert alert.finding.since == alert.finding.until - leads_with
@@ -190,7 +190,7 @@ def test_a_fresh_install_knows_the_objective_only(store: Store, add: Add) -> Non
     assert seen.basis.kind == "objective"
     (alert,) = seen.alerts  # spend is 5,400 dollars an hour, but there is no usual yet
     assert alert.finding.rule == "errors"
-    assert "objective 98" in alert.finding.facts[1]
+    assert "objective 98" in alert.finding.facts[-1]
 
 
 def test_a_restart_goes_on_with_the_same_episode(
@@ -262,6 +262,23 @@ def test_calls_that_arrive_late_raise_nothing(
     add(NOW - 60 * MINUTE, NOW - 8 * MINUTE, 0.4, feature="chat", user="late")
     add(NOW - 8 * MINUTE, NOW, 1, feature="chat")
     assert evaluate(store, NOW).alerts == ()
+
+
+def test_a_past_that_is_brought_along_is_not_late_and_what_comes_late_after_it_is(
+    store: Store,
+) -> None:
+    for began, arrived in ((-12, 0), (22, 33)):
+        store.command(
+            """INSERT INTO calls (started_at, trace_id, span_id, feature, request_model, status,
+                duration_us, received_at, ingest_id)
+            SELECT {began:DateTime('UTC')} + INTERVAL number * 5 SECOND AS at, MD5(toString(at)),
+                '12345678', 'chat', 'gpt-4o-mini', 'ok', 1000, {arrived:DateTime('UTC')}, 1
+            FROM numbers(100)""",
+            began=NOW + began * MINUTE,
+            arrived=NOW + arrived * MINUTE,
+        )
+        seen = evaluate(store, NOW + (arrived + 1) * MINUTE)
+        assert ("late" in {one.rule for one in seen.findings}) is (began > 0)
 
 
 def test_a_replayed_batch_counts_once(store: Store, history: Callable[..., None]) -> None:

@@ -106,6 +106,20 @@ def test_what_is_planned_is_the_new_usual_until_it_is_undone(
     assert marks(store) == []
 
 
+def test_a_link_to_an_alert_that_is_over_says_what_became_of_it(
+    page: Callable[..., AppTest], alert: Alert, store: Store
+) -> None:
+    assert not page(alert=alert.alert_id).info
+    timing, known = Timing(timedelta(0), timedelta(0)), {key_of(alert.finding): alert}
+    for minute in (1, 3):
+        later = NOW + timedelta(minutes=minute)
+        known, steps = step([], known, fresh=True, now=later, timing=timing)
+        keep(store, known.values(), steps)
+    said = page(alert=alert.alert_id).info[0].value
+    assert said.startswith("**50\\.0 % of calls failed** is resolved since")
+    assert "Alert older is over" in page(alert="older").info[0].value
+
+
 @pytest.mark.usefixtures("alert")
 def test_nobody_acts_without_a_name(page: Callable[..., AppTest]) -> None:
     app = page(runbook="errors")

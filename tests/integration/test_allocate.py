@@ -15,8 +15,10 @@ from costspan.errors import Rejected
 from costspan_collector.record import Call
 from costspan_collector.store import Store
 from costspan_collector.store.retention import Keep, let_go, outdated
-from costspan_reconcile.allocate.policy import NO_RULES, read_policy
+from costspan_reconcile.allocate.policy import NO_RULES, Policy, read_policy
 from costspan_reconcile.allocate.runs import allocate_days
+from costspan_reconcile.fetch import fetch
+from costspan_reconcile.reconcile import reconcile_days
 from costspan_reconcile.schedule import reconcile_now
 from costspan_reconcile.settings import Reconcile
 
@@ -111,6 +113,15 @@ class CallLine:
     billed_usd: Decimal
 
 
+def share_out(store: Store, settings: Reconcile, now: datetime, policy: Policy = NO_RULES) -> int:
+    """Read the bill, compare it and share it out; return how many days were."""
+    until = now.date() + timedelta(days=1)
+    since = until - timedelta(days=settings.lookback_days)
+    fetch(store, settings, since, until, now)
+    reconcile_days(store, since, until, now)
+    return allocate_days(store, since, until, now, policy)
+
+
 def shares(store: Store, day: date = DAY) -> list[Share]:
     return store.select(
         "SELECT line_item, kind, rule, team, feature, user, customer, amount_usd "
@@ -190,14 +201,14 @@ def test_equal_inputs_share_nothing_out_again(
 ) -> None:
     provider.charge(DAY, f"{MINI}, input", "1", api_key_id="key_1", quantity=1000)
     call("search", used={"input": 300})
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
     before = runs(store)
 
-    assert reconcile_now(store, settings, NOW + timedelta(minutes=1)).allocated == 0
+    assert share_out(store, settings, NOW + timedelta(minutes=1)) == 0
     assert runs(store) == before
 
     call("data", used={"input": 700})
-    assert reconcile_now(store, settings, NOW + timedelta(minutes=2)).allocated
+    assert share_out(store, settings, NOW + timedelta(minutes=2))
     assert by_team(store) == {
         ("direct", "search"): Decimal("0.3"),
         ("direct", "data"): Decimal("0.7"),
@@ -210,7 +221,7 @@ def test_what_no_reader_needs_of_a_day_that_may_change_is_removed(
     provider.charge(DAY, f"{MINI}, input", "1", api_key_id="key_1", quantity=1000)
     for minute in range(4):
         call("search", used={"input": 1})
-        reconcile_now(store, settings, NOW + timedelta(minutes=minute))
+        share_out(store, settings, NOW + timedelta(minutes=minute))
 
     kept = store.select(
         "SELECT DISTINCT allocation_id FROM allocations WHERE day = {day:Date}",
@@ -234,7 +245,7 @@ def test_services_go_by_their_driver_and_storage_to_nobody_without_a_rule(
     call("search", used={"web_search": 3})
     call("data", used={"web_search": 1})
 
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
 
     assert by_team(store) == {
         ("direct", "search"): Decimal("0.0375"),
@@ -271,7 +282,7 @@ def test_the_rest_goes_by_the_last_rule_that_fits(
         shares = { data = 2, batch = 1 }
         """
     )
-    reconcile_now(store, settings, NOW, policy=policy)
+    share_out(store, settings, NOW, policy)
 
     found = {
         (row.line_item, row.rule, row.team, row.feature): row.amount_usd for row in shares(store)
@@ -301,7 +312,7 @@ def test_a_rule_in_proportion_to_nothing_leaves_the_dollars_with_nobody(
 ) -> None:
     provider.charge(DAY, "Vector storage", "0.5")
     policy = read_policy('[[rule]]\nname = "all"\nmatch = {}\npolicy = "proportional"\n')
-    reconcile_now(store, settings, NOW, policy=policy)
+    share_out(store, settings, NOW, policy)
     assert shares(store) == [
         Share("Vector storage", "unattributed", "all", "", "", "", "", Decimal("0.5"))
     ]
@@ -311,7 +322,7 @@ def test_other_rules_share_days_that_are_not_final_again(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.charge(DAY, "Vector storage", "0.5")
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
     policy = read_policy(
         '[[rule]]\nname = "s"\nmatch = {}\npolicy = "fixed"\nshares = { data = 1 }\n'
     )
@@ -334,14 +345,14 @@ def test_a_final_day_keeps_its_weights_whatever_comes_later(
     call("data", used={"input": 500})
     settings = settings.model_copy(update={"lookback_days": 6})
     for days in (1, 3):  # final: more than 72 hours old and the same for more than 24
-        reconcile_now(store, settings, NOW + timedelta(days=days), policy=policy)
+        share_out(store, settings, NOW + timedelta(days=days), policy)
     assert [run.frozen for run in runs(store) if run.day == DAY] == [True]
 
     call("late", used={"input": 1000})
     provider.bill[DAY][0]["amount"] = "2"  # twice the dollars, by the weights of then
     provider.bill[DAY][1]["amount"] = "0.7"
     provider.charge(DAY, f"{MINI}, output", "0.1", api_key_id="key_1", quantity=7)
-    reconcile_now(store, settings, NOW + timedelta(days=3, minutes=1))
+    share_out(store, settings, NOW + timedelta(days=3, minutes=1))
 
     assert by_team(store) == {
         ("direct", "search"): Decimal("0.6"),
@@ -352,9 +363,9 @@ def test_a_final_day_keeps_its_weights_whatever_comes_later(
         ("unattributed", ""): Decimal("0.5"),
     }
     provider.bill[DAY][0]["amount"] = "0"
-    reconcile_now(store, settings, NOW + timedelta(days=3, minutes=2))
+    share_out(store, settings, NOW + timedelta(days=3, minutes=2))
     provider.bill[DAY][0]["amount"] = "1"
-    reconcile_now(store, settings, NOW + timedelta(days=3, minutes=3))
+    share_out(store, settings, NOW + timedelta(days=3, minutes=3))
     assert by_team(store)["direct", "data"] == Decimal("0.5")
     assert_tied(store)
 
@@ -367,7 +378,7 @@ def test_calls_in_one_line_of_several_tiers_are_in_each_of_them(
     call("search", used={"input": 900})
     call("data", used={"input": 100})
 
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
 
     found = by_team(store)
     # Of the 1,300 tokens that were billed the spans hold 1,000: 300 of the batch are nobody's.
@@ -405,7 +416,7 @@ def test_the_calls_of_a_day_sum_to_its_direct_dollars_to_the_last_digit(
     )
     old = call("a", used={"input": 3}, quantities={}, input_tokens=5, cached_tokens=2, user="u1")
 
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
 
     def billed(trace_id: str = "") -> list[CallLine]:
         return store.select(
@@ -435,7 +446,7 @@ def test_a_day_whose_shares_are_not_its_bill_keeps_the_allocation_before(
     store: Store, provider: Any, settings: Reconcile
 ) -> None:
     provider.charge(DAY, "Vector storage", "0.5")
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
     before = runs(store)
     store.command(
         "INSERT INTO recon_runs SELECT * REPLACE (generateUUIDv4() AS run_id, 1 AS billed_usd, "
@@ -462,7 +473,7 @@ def test_what_dies_on_the_way_leaves_the_allocation_before_and_the_next_run_comp
 ) -> None:
     provider.charge(DAY, f"{MINI}, input", "1", api_key_id="key_1", quantity=100)
     call("search", used={"input": 100})
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
     call("data", used={"input": 100})
     insert = Store.insert
 
@@ -473,10 +484,10 @@ def test_what_dies_on_the_way_leaves_the_allocation_before_and_the_next_run_comp
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(Store, "insert", stop)
-        reconcile_now(store, settings, NOW + timedelta(minutes=1))
+        share_out(store, settings, NOW + timedelta(minutes=1))
     assert by_team(store) == {("direct", "search"): Decimal(1)}
 
-    reconcile_now(store, settings, NOW + timedelta(minutes=2))
+    share_out(store, settings, NOW + timedelta(minutes=2))
     half = Decimal("0.5")
     assert by_team(store) == {("direct", "search"): half, ("direct", "data"): half}
     left = "SELECT DISTINCT allocation_id FROM allocation_lines WHERE day = {day:Date}"
@@ -489,7 +500,7 @@ def test_users_and_customers_go_from_the_shares_when_they_go_from_the_calls(
     provider.charge(DAY, f"{MINI}, input", "1", api_key_id="key_1", quantity=300)
     call("search", used={"input": 100}, user="u1", customer="c1")
     call("search", used={"input": 200}, user="u2")
-    reconcile_now(store, settings, NOW)
+    share_out(store, settings, NOW)
 
     found = outdated(store, Keep(identities_days=1), NEXT + timedelta(days=1))
     assert found.cleared == (DAY,)

@@ -21,7 +21,7 @@ from costspan_reconcile.fetch import fetch
 from costspan_reconcile.period import pack
 from costspan_reconcile.period.adjustments import adjustments, book_adjustments
 from costspan_reconcile.period.bridge import Invoice, Kind, read_entry
-from costspan_reconcile.period.close import bridge, close_month, evidence_pack
+from costspan_reconcile.period.close import bridge, close_month, evidence_pack, preview
 from costspan_reconcile.period.month import Month, month_of
 from costspan_reconcile.period.states import advance_all, month_row, steps
 from costspan_reconcile.period.verify import Verified, verify
@@ -70,10 +70,19 @@ def read(store: Store, settings: Reconcile) -> Read:
 
 
 @pytest.fixture
-def final(store: Store, settings: Reconcile, read: Read) -> None:
+def final(
+    store: Store,
+    settings: Reconcile,
+    read: Read,
+    remembered: Callable[[str, Callable[[], None]], None],
+) -> None:
     """A month whose days were read twice, a day apart, and did not change."""
-    fetch(store, settings, MONTH.first, MONTH.until, FIRST_READ).check()
-    read(CLOSED_AT)
+
+    def fill() -> None:
+        fetch(store, settings, MONTH.first, MONTH.until, FIRST_READ).check()
+        read(CLOSED_AT)
+
+    remembered("october", fill)
 
 
 def invoice(total: str, *entries: tuple[Kind, str], number: str = "INV-7") -> Invoice:
@@ -152,6 +161,13 @@ def test_a_month_with_a_day_that_is_not_final_is_not_closed(store: Store, read: 
     row = month_row(store, MONTH)
     assert row is not None
     assert row.state == "OPEN"
+
+
+def test_days_to_come_are_not_days_that_were_missed(store: Store) -> None:
+    now = datetime(2026, 10, 20, 12, tzinfo=UTC)
+    missed, to_come = preview(store, MONTH, None, now).missing
+    assert missed == "20 days (2026-10-01 to 2026-10-20) are never reconciled"
+    assert to_come == "11 days (2026-10-21 to 2026-10-31) are still to come"
 
 
 def test_a_month_of_which_nothing_is_known_says_so(store: Store) -> None:
@@ -311,6 +327,8 @@ def test_the_commands_close_a_month_and_prove_it(
         return json.loads(text)
 
     stated = ["close", "2026-10", "--invoice-total", "46.12", "--tax", "VAT=7.36"]
+    status, text = run("close", "2026-10", "--dry-run")
+    assert (status, text.splitlines()[-2].split()) == (0, ["charged", "so", "far", f"{BILLED:f}"])
     assert run("close", "2026-10")[1].startswith("2026-10 is CLOSING, by the controller at ")
     status, text = run(*stated, "--credit", "7", "--dry-run")
     assert (status, "$7.000019319138 too little in the ledger" in text) == (1, True)
@@ -325,6 +343,9 @@ def test_the_commands_close_a_month_and_prove_it(
         "7.36",
         f"{Decimal('38.76') - BILLED:f}",
     ]
+    status, text = run("close", "2026-10", "--dry-run")  # with what was stated
+    assert (status, text.splitlines()[-2].split()[0]) == (0, "invoice")
+    assert f"{Decimal('38.76') - BILLED:f}" in text
     status, text = run("close", "2026-10", "--sign", "--by", "fin", "--pack", zipped)
     assert status == 0, text
     assert text.startswith("2026-10 is LOCKED, by fin at ")

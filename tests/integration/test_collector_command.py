@@ -45,9 +45,21 @@ def last_line(process: subprocess.Popen[str]) -> str:
     return error.splitlines()[-1]
 
 
-def test_the_collector_receives_until_it_is_told_to_stop_and_has_its_directory_alone(
-    costspan: Any, wire: Any
+KEPT = """
+import sys
+from costspan_collector.store import connect
+from costspan_collector.record import Call
+for call in connect(sys.argv[1]).select("SELECT * FROM calls FINAL", Call):
+    print(call.cost_usd, call.list_cost_usd, call.price_overrides)
+"""
+
+
+def test_the_collector_receives_at_negotiated_prices_and_has_its_directory_alone_until_it_is_stopped(
+    costspan: Any, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    file = tmp_path / "overrides.toml"
+    file.write_text('[[override]]\nname = "acme"\nmatch = { model = "*" }\npercent_off = "50"\n')
+    monkeypatch.setenv("COSTSPAN_PRICING_OVERRIDES", str(file))
     process = costspan("collector", "--port", "0", "--json")
     told = json.loads(process.stdout.readline())
     body = wire.request(wire.span(1)).SerializeToString()
@@ -57,6 +69,10 @@ def test_the_collector_receives_until_it_is_told_to_stop_and_has_its_directory_a
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 0
+    kept = subprocess.run(
+        [sys.executable, "-c", KEPT, told["store"]], capture_output=True, text=True, check=True
+    )
+    assert kept.stdout == "0.000105000000 0.000210000000 ('acme',)\n"
 
 
 def test_a_port_in_use_is_one_clear_line(costspan: Any) -> None:
@@ -74,31 +90,6 @@ def test_a_wrong_file_of_negotiated_prices_is_refused_at_the_start(
     monkeypatch.setenv("COSTSPAN_PRICING_OVERRIDES", str(file))
     told = last_line(costspan("collector", "--port", "0"))
     assert "overrides.toml: line 4: percent_off: 130 is not between 0 and 100" in told
-
-
-def test_a_negotiated_price_is_kept_with_the_call(
-    costspan: Any, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "overrides.toml"
-    file.write_text('[[override]]\nname = "acme"\nmatch = { model = "*" }\npercent_off = "50"\n')
-    monkeypatch.setenv("COSTSPAN_PRICING_OVERRIDES", str(file))
-    process = costspan("collector", "--port", "0", "--json")
-    told = json.loads(process.stdout.readline())
-    body = wire.request(wire.span(1)).SerializeToString()
-    headers = {"content-type": "application/x-protobuf"}
-    assert httpx2.post(told["traces"], content=body, headers=headers).status_code == 200
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    code = (
-        "import sys\nfrom costspan_collector.store import connect\n"
-        "from costspan_collector.record import Call\n"
-        "for c in connect(sys.argv[1]).select('SELECT * FROM calls FINAL', Call):\n"
-        "    print(c.cost_usd, c.list_cost_usd, c.price_overrides)"
-    )
-    kept = subprocess.run(
-        [sys.executable, "-c", code, told["store"]], capture_output=True, text=True, check=True
-    )
-    assert kept.stdout == "0.000105000000 0.000210000000 ('acme',)\n"
 
 
 def test_migrate_names_what_it_would_do_then_does_it(

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -246,6 +247,35 @@ def test_a_locked_month_gives_what_was_locked(ledger: Store, tmp_path: Path) -> 
     assert {row["x_SettlementState"] for row in before} == {"LOCKED"}
 
 
+def test_a_correction_is_borne_by_who_bore_the_line_as_it_was_locked(
+    ledger: Store, tmp_path: Path
+) -> None:
+    ledger.command(f"""
+        INSERT INTO periods (month, state, at, days) VALUES
+            ('2026-10-01', 'LOCKED', '2026-11-05', [
+                ('2026-10-01', '{RUN}01', '{RUN}31', '', '{RUN}11')])""")
+    ledger.command(f"""
+        INSERT INTO recon_runs (run_id, day, run_at, day_state, billed_usd) VALUES
+            ('{RUN}41', '2026-11-01', '2026-11-20', 'FINAL', '0')""")
+    ledger.command("""
+        INSERT INTO adjustments (month, booked_at, original_month, day, project, api_key_id,
+            line_item, old_usd, new_usd, amount_usd) VALUES
+            ('2026-11-01', '2026-11-20', '2026-10-01', '2026-10-01', 'proj_a', 'key_1',
+                'gpt-4o-mini-2024-07-18, input', '3', '2.9', '-0.1'),
+            ('2026-11-01', '2026-11-20', '2026-10-01', '2026-10-01', 'proj_a', '', 'new', '0', '2', '2')
+    """)
+    path = tmp_path / "a.csv"
+    export_focus(ledger, Month(date(2026, 11, 1)), path, "csv", book=BOOK)
+    assert [
+        (row["BilledCost"], row["x_Team"], row["x_Customer"], row["x_AttributionMethod"])
+        for row in rows_of(path)
+    ] == [
+        (2, None, None, "unattributed"),
+        (Decimal("-0.033333333333"), None, None, "unattributed"),
+        (Decimal("-0.066666666667"), "search", "Acme, Inc", "direct"),
+    ]
+
+
 def test_a_file_that_would_be_wrong_is_not_left(ledger: Store, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     export(ledger, path)
@@ -329,6 +359,8 @@ def test_the_command_writes_a_file_and_checks_it(
         "focus-2026-10.csv: 2026-10 is OPEN, 6 rows, 2.7503219574471554904712345678901234" in said
     )
     assert "29 days between 2026-10-03 and 2026-10-31 have no bill yet" in said
+    written = (tmp_path / "focus-2026-10.csv").read_bytes()
+    assert f"sha256 of the file: {hashlib.sha256(written).hexdigest()}" in said
     assert run("focus", "--month", "2026-10", "--out", "b.parquet", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["billed_usd"], told["path"]) == (6, str(BILLED), "b.parquet")

@@ -67,10 +67,23 @@ def test_show_is_a_table_with_a_total_the_classes_and_what_to_look_at(run: Run) 
     assert ["billed", "less", "estimated", "4.230000"] in table
     assert 'key "nightly" (key_1) of proj_a is not instrumented: 1.230000 billed' in text
     assert "line item 'Something new' is not understood: 3.000000" in text
-    assert "100.0% of what was billed is nobody's, 4.230000" in text
+    assert "100.0% of what was billed is nobody's, 4.230000: instrument the keys below" in text
     assert "as a whole EXPLAINED:" in text
     widths = {len(line) for line in text.splitlines() if line.startswith(f"{DAY:%Y-%m}")}
     assert len(widths) <= 2  # the columns line up; a month has fewer
+    assert max(map(len, text.splitlines())) <= 100
+    text = run("show", "--days", "1")[1]
+    assert "as a whole OPEN: " in text
+    assert "days left out of the total, open or without a bill: 1" in text
+    assert "no day is over and has a bill, so nothing is compared" in text
+
+
+def test_why_a_day_is_blocked_is_said_in_full(run: Run, provider: Any) -> None:
+    provider.charge(DAY, ITEM, "1", currency="EUR")
+    run("run", "--days", "4")
+    told = " ".join(run("show", "--days", "4")[1].split())
+    why = "a row is in 'eur', and only 'usd' can be compared; there is no earlier bill"
+    assert f"{DAY}: BLOCKED_CURRENCY: {why}" in told
 
 
 def test_days_that_were_never_reconciled_are_awaited(run: Run) -> None:
@@ -110,7 +123,8 @@ def test_explain_goes_line_by_line_to_the_row_that_was_sent(run: Run) -> None:
     assert "B  billed            1.2300000000000000000000000000000001 USD for Qb = 8200000" in text
     assert "B - E = 1.2300000000000000000000000000000001" in text
     assert "is UNINSTRUMENTED_KEY" in text
-    assert ", page 1, row 1 of the day, sent as 1.2300000000000000000000000000000001" in text
+    sent = ", page 1, row 1 of the day, sent as 1.2300000000000000000000000000000001"
+    assert sent in " ".join(text.split())
     assert "Something new" not in text
     found = json.loads(run("explain", str(DAY), "--json")[1])
     for line in found["lines"]:
@@ -142,6 +156,7 @@ def test_a_dry_run_writes_nothing(run: Run) -> None:
     ("arguments", "says"),
     [
         (["show", "--days", "0"], "'0' is not a number of days from 1 to 400"),
+        (["explain", "1969-12-31"], "'1969-12-31' is not a day such as 2026-10-05"),
         (["explain", "yesterday"], "'yesterday' is not a day such as 2026-10-05"),
         (["explain"], "the following arguments are required: DAY"),
         (["close", "October"], "'October' is not a month such as 2026-10"),

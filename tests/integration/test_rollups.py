@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from costspan_collector.record import Call
+from costspan_collector.record import Call, HttpAttempt
 from costspan_collector.store import Store, rollups
 from costspan_collector.store.rollups import known_hours, rebuild, refresh, verify
 
@@ -153,6 +153,34 @@ def test_a_late_call_makes_its_hour_dirty_and_no_other(store: Store) -> None:
     store.insert("calls", [late])
     assert dirty(store) == 1
     agrees(store)
+
+
+def test_an_attempt_that_comes_after_its_call_makes_the_hour_of_the_call_dirty(
+    store: Store,
+) -> None:
+    first = call(1, started_at=DAY + timedelta(minutes=59), retries=1)
+    store.insert("calls", [first])
+    refresh(store, overlap=AT_ONCE)
+    attempt = HttpAttempt(
+        started_at=DAY + timedelta(minutes=61),
+        trace_id=first.trace_id,
+        span_id=b"attempt1",
+        parent_span_id=first.span_id,
+        http_status=429,
+        received_at=DAY,
+        ingest_id=1,
+    )
+    store.insert("http_attempts", [replace(attempt, span_id=b"attempt2", http_status=200)])
+    assert dirty(store) == 0
+    store.insert("http_attempts", [attempt])
+    assert verify(store).differences == ()
+    refresh(store, overlap=AT_ONCE)
+    assert dirty(store) == 0
+    assert verify(store).differences == ()
+    assert (
+        count(store, "(SELECT sum(attempts) FROM signals_5m FINAL WHERE error_kind = 'rate_limit')")
+        == 1
+    )
 
 
 def test_a_kind_that_is_gone_leaves_nothing_behind(store: Store) -> None:

@@ -29,6 +29,7 @@ from costspan_collector.intake import Intake
 from costspan_collector.normalise import normalise
 from costspan_collector.pipeline import SCHEMA, Pipeline
 from costspan_collector.record import Call, HttpAttempt
+from costspan_collector.segments import Part, Segments
 from costspan_collector.sent import read, take
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, load_sql
@@ -302,6 +303,7 @@ def test_the_engine_reads_nothing_where_a_value_is_odd(store: Store, wire: Any) 
     assert store.select("SELECT * FROM calls", Call) == []
 
 
+ATTEMPT = {"costspan.request.attempt": 0, "http.request.method": "POST"}
 ODD_ATTEMPTS: list[dict[str, Any]] = [
     {"costspan.request.attempt": ""},
     {"costspan.request.attempt": 65536},
@@ -314,10 +316,9 @@ ODD_ATTEMPTS: list[dict[str, Any]] = [
 
 
 def test_the_engine_reads_no_attempt_where_a_value_is_odd(store: Store, wire: Any) -> None:
-    good = {"costspan.request.attempt": 0, "http.request.method": "POST"}
     statement = load_sql("costspan_collector", "insert_sent_http_attempts")
     for changes in ({}, *ODD_ATTEMPTS):
-        request = wire.request(wire.plain_span(1, {**good, **changes}))
+        request = wire.request(wire.plain_span(1, {**ATTEMPT, **changes}))
         (sent,), _ = take(request, received_at=wire.now, ingest_id=1)
         expected = normalise(request, received_at=wire.now, ingest_id=1)
         try:
@@ -355,6 +356,42 @@ def test_what_is_odd_is_read_by_hand_after_all(paths: Callable[..., Paths], wire
     assert both.pipeline.counters.total("costspan_spans_refused_total", reason="bad_cost") == 5
     assert found == both.by_hand(request)
     assert len(found.calls) > 10
+
+
+def test_the_spool_may_have_any_name(
+    store: Store, settings: Receiver, wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = Paths(store, settings.model_copy(update={"spool": Path("a{b,c}*?[1]")}), wire.now)
+    found = both.through_the_door(wire.request(wire.span(1)))
+    both.pipeline.close()
+    assert (len(found.calls), both.given_back) == (1, 0)
+
+
+def test_what_is_wrong_in_a_segment_keeps_the_engine_from_no_span_beside_it(
+    store: Store, settings: Receiver, wire: Any
+) -> None:
+    assert settings.spool
+    left = Segments(settings.spool, most_bytes=10**6, least_free_bytes=0)
+    ends = [0]
+    for number in range(4):
+        request = wire.request(wire.span(number), wire.plain_span(10 + number, ATTEMPT))
+        sent, _ = take(request, received_at=wire.now, ingest_id=1)
+        ends.append(left.append([Part(e.table, e.spans, e.block, is_sent=True) for e in sent]))
+    left.close()
+    (path,) = settings.spool.glob("*.segment")
+    data = bytearray(path.read_bytes()[:-1])
+    data[(ends[1] + ends[2]) // 2] ^= 1
+    path.write_bytes(data)
+    pipeline = Pipeline(store, settings)
+    assert pipeline.settle()
+    for fault in ("corrupt", "torn"):
+        assert pipeline.counters.total("costspan_segment_faults_total", reason=fault) == 1
+    pipeline.close()
+    for table in ("calls", "http_attempts"):
+        assert pipeline.counters.total("costspan_spans_stored_total", table=table) == 2
+    assert [call.span_id[-1] for call in store.select("SELECT * FROM calls", Call)] == [1, 3]
+    assert len(store.select("SELECT * FROM http_attempts", HttpAttempt)) == 2
 
 
 CALLS: dict[str, st.SearchStrategy[Any]] = {

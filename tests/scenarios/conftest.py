@@ -32,9 +32,11 @@ from costspan_demo.ledger import Charge, Entry, Ledger, Terms, VectorStore
 from costspan_demo.organization import Key, organization
 from costspan_demo.spans import Sight, request_of
 from costspan_demo.wire import Wire
+from costspan_reconcile.allocate.runs import allocate_days
+from costspan_reconcile.fetch import fetch
 from costspan_reconcile.period.month import Month
 from costspan_reconcile.period.settle import settle
-from costspan_reconcile.schedule import Summary, reconcile_now
+from costspan_reconcile.reconcile import reconcile_days
 from costspan_reconcile.settings import Reconcile
 
 EXACT = Context(prec=120)
@@ -133,6 +135,17 @@ class Revision:
     day: date
     revision: int
     content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All that the product says at one moment."""
+
+    days: dict[date, DayRow]
+    lines: list[LineRow]
+    parts: list[PartRow]
+    shares: list[ShareRow]
+    revisions: dict[date, Revision]
 
 
 _DAYS = """
@@ -350,10 +363,14 @@ class World:
             assert not read.refused, read.refused
             self.store.insert("calls", read.calls)
 
-    def reconcile(self, **more: Any) -> Summary:
-        """Fetch and reconcile at `now`."""
+    def reconcile(self) -> None:
+        """Fetch, compare and share out at `now`; months are settled where a test is about them."""
         self.store_spans()
-        return reconcile_now(self.store, self.settings, self.now, days=self.days_read, **more)
+        until = self.today + timedelta(days=1)
+        since = until - timedelta(days=self.days_read)
+        fetch(self.store, self.settings, since, until, self.now)
+        reconcile_days(self.store, since, until, self.now)
+        allocate_days(self.store, since, until, self.now)
 
     def days(self) -> dict[date, DayRow]:
         """Return what it says of each day."""
@@ -369,20 +386,7 @@ class World:
 
     def classes(self, day: date) -> dict[str, Decimal]:
         """Return the dollars of a day by class, `TIER_MISMATCH(flex)` under TIER_MISMATCH."""
-        return self.classes_by_day().get(day, {})
-
-    def classes_by_day(self) -> dict[date, dict[str, Decimal]]:
-        """Return the dollars of every day by class, likewise."""
-        found: defaultdict[date, defaultdict[str, Decimal]] = defaultdict(
-            lambda: defaultdict(Decimal)
-        )
-        for row in self.parts():
-            name = row.cause.partition("(")[0]
-            found[row.day][name] = EXACT.add(found[row.day][name], row.amount_usd)
-        return {
-            day: {name: usd for name, usd in classes.items() if usd}
-            for day, classes in found.items()
-        }
+        return _by_class(self.parts()).get(day, {})
 
     def said(self, day: date, cause: str) -> str:
         """Return everything that is said of the lines of a class."""
@@ -397,11 +401,10 @@ class World:
 
     def everything_of(self, month: Month) -> tuple[Any, ...]:
         """Return all that is said of the days of a month, and who was billed what."""
-        days = {day: row for day, row in self.days().items() if day in month.days}
-        lines = [row for row in self.store.select(_LINES, LineRow) if row.day in days]
-        parts = [row for row in self.parts() if row.day in days]
-        shares = [row for row in self.store.select(_SHARES, ShareRow) if row.day in days]
-        return days, lines, parts, shares
+        said = self.everything()
+        days = {day: row for day, row in said.days.items() if day in month.days}
+        rows = (said.lines, said.parts, said.shares)
+        return days, *([row for row in some if row.day in days] for some in rows)
 
     def adjustments(self) -> list[Adjustment]:
         """Return what is booked for locked months."""
@@ -426,9 +429,10 @@ class World:
 
         A class may be `ONE|OTHER` where the study leaves open which of them holds the dollars.
         """
-        days, of_classes = self.days(), self.classes_by_day()
-        lines = Counter(line.day for line in self.store.select(_LINES, LineRow))
-        for day, row in days.items():
+        said = self.everything()
+        of_classes = _by_class(said.parts)
+        lines = Counter(line.day for line in said.lines)
+        for day, row in said.days.items():
             wanted = verdicts.get(day, "OPEN" if day == self.today else "MATCHED")
             assert row.verdict in wanted.split("|"), (day, row, of_classes.get(day))
             if day == self.today:
@@ -436,8 +440,8 @@ class World:
             self._expect_classes(
                 day, of_classes.get(day, {}), (classes or {}).get(day, {}), lines[day]
             )
-        assert set(verdicts) <= set(days)
-        self.check_properties()
+        assert set(verdicts) <= set(said.days)
+        self.check_properties(said)
 
     @staticmethod
     def _expect_classes(
@@ -452,22 +456,22 @@ class World:
             assert abs(EXACT.subtract(got, usd)) <= SAME, (day, names, got, usd, found)
         assert not {name: usd for name, usd in left.items() if abs(usd) > SAME}, (day, wanted)
 
-    def check_properties(self) -> None:
+    def check_properties(self, said: Said | None = None) -> None:
         """Check what has to hold in every scenario, whatever was injected."""
-        self.check_sums()
-        before = self._everything()
+        said = said or self.everything()
+        self.check_sums(said)
         self.wire = replace(self.wire, shuffled=self.seed + 1000)
         self.reconcile()
-        assert self._everything() == before, "the same rows in another order"
+        assert self.everything() == said, "the same rows in another order"
 
-    def check_sums(self) -> None:
+    def check_sums(self, said: Said | None = None) -> None:
         """Check that every dollar of the bill is there, and of every difference in one class."""
+        said = said or self.everything()
         billed: defaultdict[date, list[Charge]] = defaultdict(list)
         for charge in charges(self.ledger, self.wire, self.now):
             billed[charge.day].append(charge)
-        every_part = self.parts()
-        for day, row in self.days().items():
-            parts = [part for part in every_part if part.day == day]
+        for day, row in said.days.items():
+            parts = [part for part in said.parts if part.day == day]
             classed = Decimal(0)
             for part in parts:
                 classed = EXACT.add(classed, part.amount_usd)
@@ -478,27 +482,43 @@ class World:
                 assert {part.cause for part in parts} <= {"OPEN"}
             elif row.verdict in _CLOSED:
                 assert row.billed_usd == total(billed[day]), (day, row)
-        self.check_shares()
+        self._check_shares(said)
 
-    def check_shares(self) -> None:
+    @staticmethod
+    def _check_shares(said: Said) -> None:
         """Check that each line's dollars were shared out, all of them and no more."""
         shared: defaultdict[tuple[date, str, str, str], Decimal] = defaultdict(Decimal)
-        for share in self.store.select(_SHARES, ShareRow):
+        for share in said.shares:
             place = (share.day, share.project, share.api_key_id, share.line_item)
             shared[place] = EXACT.add(shared[place], share.amount_usd)
-        days = {day for day, row in self.days().items() if row.verdict in _CLOSED}
+        days = {day for day, row in said.days.items() if row.verdict in _CLOSED}
         billed = {
             (line.day, line.project, line.api_key_id, line.line_item): line.billed_usd
-            for line in self.store.select(_LINES, LineRow)
+            for line in said.lines
             if line.day in days and line.billed_usd
         }
         found = {place: usd for place, usd in shared.items() if place[0] in days and usd}
         assert found == billed
 
-    def _everything(self) -> tuple[Any, ...]:
-        lines = self.store.select(_LINES, LineRow)
-        shares = self.store.select(_SHARES, ShareRow)
-        return self.days(), lines, self.parts(), shares, self.revisions()
+    def everything(self) -> Said:
+        """Return all that is said now."""
+        return Said(
+            self.days(),
+            self.store.select(_LINES, LineRow),
+            self.parts(),
+            self.store.select(_SHARES, ShareRow),
+            self.revisions(),
+        )
+
+
+def _by_class(parts: Iterable[PartRow]) -> dict[date, dict[str, Decimal]]:
+    found: defaultdict[date, defaultdict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for row in parts:
+        name = row.cause.partition("(")[0]
+        found[row.day][name] = EXACT.add(found[row.day][name], row.amount_usd)
+    return {
+        day: {name: usd for name, usd in classes.items() if usd} for day, classes in found.items()
+    }
 
 
 def _seeds() -> list[int]:

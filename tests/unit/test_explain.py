@@ -442,6 +442,7 @@ def test_use_without_any_bill_is_awaited() -> None:
         (["REVIEW", "AWAITING"], "9", "AWAITING"),
         (["REVIEW", "OPEN"], "9", "OPEN"),
         (["MATCHED", "BLOCKED"], "0", "BLOCKED"),
+        ([], "0", "OPEN"),  # none of its days is over
     ],
 )
 def test_a_period_is_no_better_than_its_days(

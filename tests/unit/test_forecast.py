@@ -95,14 +95,32 @@ def test_a_months_last_minute_leaves_hardly_anything_to_forecast() -> None:
     assert 0 < forecast.expected_pico - forecast.spent_pico < PICO
 
 
-@pytest.mark.parametrize("known", [1, 5, 10, 36])
-def test_with_too_little_history_there_is_no_interval(known: int) -> None:
+@pytest.mark.parametrize(("whole_days", "most"), [(10, 1.0), (14, 0.4), (28, 0.25)])
+def test_the_interval_of_a_short_history_is_wider_and_holds_as_many_months(
+    whole_days: int, most: float
+) -> None:
+    held, half_widths = 0, list[float]()
+    for seed in range(60):
+        first, costs, at, total = simulated(seed, 14)
+        known = costs[-whole_days - 1 :]
+        forecast = month_end(first + 69 - whole_days, known, at)
+        assert forecast.interval
+        before = int(costs[69 - 14 : -1].sum()) - int(known[-15:-1].sum())
+        low, high = forecast.interval.low_pico + before, forecast.interval.high_pico + before
+        held += low <= total <= high
+        half_widths.append((high - low) / 2 / (total - int(costs[69 - 14 : -1].sum())))
+    assert held >= COVERAGE * 60
+    assert np.mean(half_widths) < most
+
+
+@pytest.mark.parametrize("whole_days", [0, 4, 5, 9])
+def test_with_too_little_history_there_is_no_interval(whole_days: int) -> None:
     first, costs, at, _ = simulated(1, 14)
-    forecast = month_end(first + 70 - known, costs[-known:], at)
+    forecast = month_end(first + 69 - whole_days, costs[-whole_days - 1 :], at)
     assert forecast.interval is None
     assert forecast.origins < LEAST_ORIGINS
-    assert (forecast.expected_pico is None) == (known <= 10)
-    assert forecast.spent_pico == int(costs[-min(known, 15) :].sum())
+    assert (forecast.expected_pico is None) == (whole_days < 5)
+    assert forecast.spent_pico == int(costs[-whole_days - 1 :].sum())
 
 
 def test_days_without_any_cost_are_a_level_of_nothing() -> None:

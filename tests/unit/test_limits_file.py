@@ -64,6 +64,13 @@ def test_what_a_file_does_not_say_stays_as_it_is(tmp_path: Path) -> None:
         ("[[latency_objectives]]\nseconds = 12\nshare = 95", 1, "a share between 0 and 1"),
         ("[[latency_objectives]]\nsecond = 12", 2, "'second' is not known here"),
         ("[latency]\nz = 5\nmin_ratio = -1", 3, "latency.min_ratio must be more than 0"),
+        ("[spend]\nmin_excess_usd_per_hour = -1", 2, "must be more than 0"),
+        ("[spend]\nz = true", 2, "spend.z"),
+        ("[arrival]\nlate_share = 15", 2, "arrival.late_share is a share: at most 1"),
+        ("budgets = 5", 1, "begin each with [[budgets]]"),
+        ("disabled = []\n[budgets]\nusd_per_month = 5", 2, "begin each with [[budgets]]"),
+        ("budgets = [3]", 1, "budgets.0"),
+        ("[[budgets]]\nusd_per_month = 1\n[[budgets]]\nusd_per_month = 2", 3, "all calls has a budget"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_line(

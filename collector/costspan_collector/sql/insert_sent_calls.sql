@@ -1,5 +1,5 @@
--- One row of `calls` per span of messages `Sent` (sent.proto), as `normalise` makes it of the same
--- span. Fails where that might differ: what it would refuse, cut, price or pass by is for it.
+-- One row of `calls` per span in `calls` of messages `Sent` (sent.proto), as `normalise` makes it of
+-- the same span. Fails where that might differ: what it would refuse, cut, price or pass by is for it.
 -- In steps, since the engine analyses a name anew wherever the same step uses it.
 -- parameters: path String
 INSERT INTO calls
@@ -211,11 +211,11 @@ FROM
                 found.array_value.values.string_value AS lists
             FROM
             (
-                SELECT * EXCEPT spans, arrayJoin(spans) AS span
+                SELECT * EXCEPT calls, arrayJoin(calls) AS span
                 FROM file({path:String}, 'Protobuf', '
                     service_name String, environment String, scope_name String,
                     received_us UInt64, ingest_id UInt64,
-                    spans Array(Tuple(
+                    calls Array(Tuple(
                         trace_id String, span_id String, parent_span_id String,
                         start_time_unix_nano UInt64, end_time_unix_nano UInt64,
                         attributes Map(String, Tuple(

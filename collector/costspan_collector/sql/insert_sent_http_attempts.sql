@@ -1,5 +1,6 @@
--- One row of `http_attempts` per span of messages `Sent` (sent.proto), as `normalise` makes it of the
--- same span. Fails where that might differ: what it would refuse or cut is for it.
+-- One row of `http_attempts` per span in `http_attempts` of messages `Sent` (sent.proto), as
+-- `normalise` makes it of the same span. Fails where that might differ: what it would refuse or cut
+-- is for it.
 -- parameters: path String
 INSERT INTO http_attempts
 (
@@ -54,10 +55,10 @@ FROM
         ) AS has_odd_kind
     FROM
     (
-        SELECT * EXCEPT spans, arrayJoin(spans) AS span
+        SELECT * EXCEPT http_attempts, arrayJoin(http_attempts) AS span
         FROM file({path:String}, 'Protobuf', '
             service_name String, received_us UInt64, ingest_id UInt64,
-            spans Array(Tuple(
+            http_attempts Array(Tuple(
                 trace_id String, span_id String, parent_span_id String,
                 start_time_unix_nano UInt64, end_time_unix_nano UInt64,
                 attributes Map(String, Tuple(

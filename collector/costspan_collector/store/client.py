@@ -5,11 +5,12 @@ import logging
 import os
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, cached_property, partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -125,9 +126,9 @@ class Store:
         return self.url.startswith("chdb:")
 
     def insert_read(
-        self, table: str, data: bytes, *, statement: str, schema: str, token: str = ""
+        self, table: str, data: bytes | Path, *, statement: str, schema: str, token: str = ""
     ) -> None:
-        """Write to `table` what a statement reads out of `data`, as `insert` does.
+        """Write to `table` what a statement reads out of `data` or a file of it, as `insert` does.
 
         `schema` is a file of messages and one of them, which `data` is a row of: `/a/b.proto:Row`.
         The statement reads it from the file {path:String}, so the store must be one that can.
@@ -140,16 +141,15 @@ class Store:
             "async_insert": 0,
             "max_insert_threads": 1,  # the same blocks each time, or a token is not kept to
             "max_partitions_per_insert_block": 0,
+            "optimize_on_insert": 0,  # FINAL and the merges replace rows anyway
             "format_schema": schema,
             "input_format_protobuf_oneof_presence": 1,  # or a zero is as good as nothing
             "insert_deduplication_token": token,
         }
         chosen = ", ".join(f"{name} = '{value}'" for name, value in settings.items() if value != "")
         try:
-            with NamedTemporaryFile() as file:
-                file.write(data)
-                file.flush()
-                self._client.command(f"{statement}\nSETTINGS {chosen}", {"path": file.name})
+            with _file_of(data) as path:
+                self._client.command(f"{statement}\nSETTINGS {chosen}", {"path": str(path)})
         except OSError as error:
             msg = f"rows for {table} cannot be put where the engine reads them: {error.strerror}"
             raise Unavailable(msg) from error
@@ -406,6 +406,18 @@ def _first_line(error: Exception) -> str:
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@contextmanager
+def _file_of(data: bytes | Path) -> Generator[Path]:
+    """Give what the engine reads a plain name: in another's it might see a pattern."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "data")
+        if isinstance(data, Path):
+            path.symlink_to(data.absolute())
+        else:
+            path.write_bytes(data)
+        yield path
 
 
 @cache

@@ -1,11 +1,12 @@
 """What rules would have said of stored calls: the live evaluation, over moments that are past.
 
 All calls are taken to have come in time. Of the pipeline itself what the store keeps is looked at
-every PLUMBING_EVERY; what only the serving process knew then, LEFT_OUT, is not replayed.
+every PLUMBING_EVERY. What is then not known, and what only the serving process knew, LEFT_OUT, is
+not replayed.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -33,10 +34,11 @@ from costspan_dashboards.alerts.read import read_cells, read_users, watermark
 from costspan_dashboards.alerts.read_plumbing import read_plumbing
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.silences import marks
-from costspan_dashboards.alerts.state import Alert
+from costspan_dashboards.alerts.state import Alert, worse
+from costspan_dashboards.queries import extent
 
 _PACKAGE = "costspan_dashboards.alerts"
-LEFT_OUT = ("store_unhealthy", "price_book_old", "channel_down")
+LEFT_OUT = ("late", "store_unhealthy", "price_book_old", "channel_down")
 """Rules that are not replayed."""
 PLUMBING_EVERY = timedelta(minutes=15)
 
@@ -49,6 +51,8 @@ class Episode:
     """An alert that people would have been told of."""
 
     alert_id: str
+    incident: str
+    """What is told as one has the same."""
     rule: str
     severity: Severity
     title: str
@@ -65,6 +69,7 @@ class Backtest:
     episodes: tuple[Episode, ...]
     messages: int
     pages_a_week: float
+    """Of incidents: what is told as one counts once."""
     tickets_a_week: float
 
 
@@ -81,16 +86,23 @@ def backtest(
     *,
     only: str = "",
     every: timedelta = timedelta(minutes=1),
+    progress: Callable[[datetime], None] = lambda _: None,
 ) -> Backtest:
-    """Evaluate one rule, or all, at each moment of a stretch of time.
+    """Evaluate one rule, or all, at each moment of a stretch of time that has calls behind it.
+
+    `progress` hears of each moment.
 
     Raises:
         Unavailable: the store did not answer.
     """
+    reach = extent(store)
+    if reach and reach.first_started_at < until:  # what was before says nothing of how often
+        since = max(since, reach.first_started_at)
     alerts: dict[Key, Alert] = {}
     episodes: dict[str, Episode] = {}
     messages = 0
     for frame in frames(store, settings, since, until, every):
+        progress(frame.now)
         after, steps = step(
             judged(frame, settings.limits, alerts, only=only),
             {key: alert for key, alert in alerts.items() if alert.is_kept},
@@ -105,6 +117,7 @@ def backtest(
             if one.firing_since:
                 episodes[one.alert_id] = Episode(
                     one.alert_id,
+                    one.incident or one.alert_id,
                     one.finding.rule,
                     one.finding.severity,
                     one.finding.title,
@@ -112,7 +125,11 @@ def backtest(
                     one.ended_at,
                 )
     weeks = (until - since) / _WEEK
-    severities = [one.severity for one in episodes.values()]
+    incidents: dict[str, Severity] = {}
+    for one in episodes.values():
+        known = incidents.get(one.incident, one.severity)
+        incidents[one.incident] = one.severity if worse(one.severity, known) else known
+    severities = list(incidents.values())
     return Backtest(
         since=since,
         until=until,
@@ -163,6 +180,7 @@ def frames(
                 until=end,
                 present=present.between(end - PRESENT_MINUTES, minute_of(now) + 1),
                 latest_arrival=arrivals[arrived - 1] if arrived else None,
+                first_arrival=now,
                 history=history,
                 plumbing=plumbing,
             )

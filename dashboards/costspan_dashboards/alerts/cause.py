@@ -42,8 +42,6 @@ AT_MOST = 3
 
 _DEPTH = 3
 _PER_DIMENSION = 0.9
-_KEEPS = 0.3
-"""A further cause must have that share of the first one's score."""
 _NEARLY_ALL = 0.95
 _BY_CHANCE, _SMALL = 3.0, 0.25
 """Standard deviations, and a part of the first cause's shift: less is no part of an excess."""
@@ -155,8 +153,11 @@ def explain(
     prefer: Literal["feature", "model"] = "feature",
     slack: float = 0.0,
     relative_slack: float = 0.0,
+    keeps: float = 0.3,
 ) -> Explanation:
     """Return the elements that explain what is out of the usual, at most three.
+
+    A further one must have the part `keeps` of the first one's score.
 
     A model and a feature that hold nearly the same calls cannot be told apart: of two whose scores
     are that close, `prefer` says which one it is more likely to be.
@@ -166,7 +167,7 @@ def explain(
     best: list[tuple[Pairs, Ints]] = []
     best_total = 0.0
     for first in firsts:
-        taken, scores = _greedy(table, elements, score, first, prefer, slack, relative_slack)
+        taken, scores = _greedy(table, elements, score, first, prefer, slack, relative_slack, keeps)
         total = sum(value * _PER_DIMENSION**place for place, value in enumerate(scores))
         if total > best_total * (1 + 1e-9):
             best, best_total = taken, total
@@ -244,6 +245,7 @@ def _greedy(
     prefer: str,
     slack: float,
     relative_slack: float,
+    keeps: float,
 ) -> tuple[list[tuple[Pairs, Ints]], list[float]]:
     """Return a set of causes that begins with one element, and what each of them scores."""
     actual, expected = table.actual.copy(), table.expected.copy()
@@ -256,7 +258,7 @@ def _greedy(
         value = float(
             score(_one(actual[members].sum()), np.maximum(_one(expected[members].sum()), floor))[0]
         ) * _PER_DIMENSION ** (len(best[0]) - 1)
-        if gained and value < _KEEPS * gained[0]:
+        if gained and value < keeps * gained[0]:
             break
         pairs, members = _preferred(
             table,

@@ -3,10 +3,16 @@
 import argparse
 import json
 import re
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
+
+if TYPE_CHECKING:
+    from costspan_collector.store import Store
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _DURATION = re.compile(r"(\d{1,4})([mhd])")
@@ -73,47 +79,31 @@ def _duration(text: str) -> timedelta:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from costspan_collector.settings import read_settings
+    from pydantic import TypeAdapter
+
+    from costspan_collector.settings import Pricing, read_settings
+    from costspan_dashboards.alerts.evaluate import frame_now
+    from costspan_dashboards.alerts.finding import Finding
     from costspan_dashboards.alerts.queries import open_alerts
-    from costspan_dashboards.alerts.read import read_frame, watermark
     from costspan_dashboards.alerts.rules import judge
     from costspan_dashboards.alerts.settings import Alerts
-    from costspan_dashboards.alerts.silences import marks
+    from costspan_dashboards.alerts.state import Alert
     from costspan_reconcile.command_store import command_store
 
-    settings, now = read_settings(Alerts), datetime.now(UTC)
+    settings, book, now = read_settings(Alerts), read_settings(Pricing).book(), datetime.now(UTC)
     _known(args.rule)
     with command_store(change=False) as store:
-        marked = tuple(one.as_mark for one in marks(store))
-        frame = read_frame(store, now, watermark(now, settings.watermark), marks=marked)
+        frame = frame_now(store, settings, now, book)
         findings = judge(frame, settings.limits, only=args.rule)
         alerts = open_alerts(store)
     if args.json:
-        seen = [
-            {
-                "rule": one.rule,
-                "severity": one.severity,
-                "title": one.title,
-                "since": one.since.isoformat(),
-                "cause": dict(one.cause),
-                "facts": one.facts,
-                "link": one.link,
-            }
-            for one in findings
-        ]
-        known = [
-            {
-                "alert_id": one.alert_id,
-                "fingerprint": one.fingerprint,
-                "rule": one.finding.rule,
-                "severity": one.finding.severity,
-                "state": one.shown_state,
-                "since": one.finding.since.isoformat(),
-                "title": one.finding.title,
-            }
-            for one in alerts
-        ]
-        print(json.dumps({"at": now.isoformat(), "findings": seen, "open_alerts": known}))
+        seen, known = TypeAdapter(tuple[Finding, ...]), TypeAdapter(list[Alert])
+        document = {
+            "at": now.isoformat(),
+            "findings": seen.dump_python(findings, mode="json"),
+            "open_alerts": known.dump_python(alerts, mode="json"),
+        }
+        print(json.dumps(document))
         return 0
     for one in findings:
         print(f"{one.severity:<7}{one.rule:<15}{one.title}")
@@ -144,6 +134,7 @@ def _backtest(args: argparse.Namespace) -> int:
             until,
             only=args.rule,
             every=timedelta(minutes=args.every),
+            progress=_show if sys.stderr.isatty() else lambda _: None,
         )
     if args.json:
         print(json.dumps({**asdict(found), "left_out": LEFT_OUT}, default=as_text))
@@ -153,22 +144,31 @@ def _backtest(args: argparse.Namespace) -> int:
         print(f"{one.firing_since:%Y-%m-%d %H:%M} - {ended:<16} {one.severity:<7}{one.rule}")
         print(f"    {one.title}")
     print(
-        f"{len(found.episodes)} episodes in {args.days} days; {found.pages_a_week:.2f} pages and "
+        f"{len(found.episodes)} episodes from {found.since:%Y-%m-%d %H:%M} to "
+        f"{found.until:%Y-%m-%d %H:%M} UTC; {found.pages_a_week:.2f} pages and "
         f"{found.tickets_a_week:.2f} tickets a week"
     )
     print(f"calls that came late are taken as in time; not replayed: {', '.join(LEFT_OUT)}")
     return 0
 
 
+def _show(at: datetime) -> None:
+    sys.stderr.write(f"\rreplayed up to {at:%Y-%m-%d %H:%M} UTC\r")
+    sys.stderr.flush()
+
+
 def _test_notify(args: argparse.Namespace) -> int:
     from costspan_collector.settings import read_settings
+    from costspan_dashboards.alerts.alertmanager import ALERTMANAGER, push
     from costspan_dashboards.alerts.channels import open_channels
     from costspan_dashboards.alerts.message import trial_message
     from costspan_dashboards.alerts.settings import Alerts
 
-    settings = read_settings(Alerts)
-    message = trial_message(settings.dashboard_url, datetime.now(UTC))
+    settings, now = read_settings(Alerts), datetime.now(UTC)
+    message = trial_message(settings.dashboard_url, now)
     outcomes = {channel.name: channel.send(message) for channel in open_channels(settings)}
+    if settings.alertmanager_url.get_secret_value():
+        outcomes[ALERTMANAGER] = push(settings, (), now)
     if args.json:
         print(json.dumps({name: one.detail or "delivered" for name, one in outcomes.items()}))
     else:
@@ -179,15 +179,14 @@ def _test_notify(args: argparse.Namespace) -> int:
 
 def _silence(args: argparse.Namespace) -> int:
     from costspan_dashboards.alerts.silences import end_silence, matchers, silence, silences
-    from costspan_reconcile.command_store import command_store
 
     now = datetime.now(UTC)
     if not args.end:
         about = matchers(args.matcher)
-        with command_store(change=True) as store:
+        with _writable() as store:
             made = silence(store, about, args.author, args.comment, now + args.duration, now)
     else:
-        with command_store(change=True) as store:
+        with _writable() as store:
             known = {one.silence_id: one for one in silences(store, now)}
             if args.end not in known:
                 msg = f"no silence {args.end} goes on; known are {', '.join(known) or 'none'}"
@@ -206,9 +205,8 @@ def _ack(args: argparse.Namespace) -> int:
     from costspan_dashboards.alerts.queries import live_alerts
     from costspan_dashboards.alerts.silences import record
     from costspan_dashboards.alerts.state import Action
-    from costspan_reconcile.command_store import command_store
 
-    with command_store(change=True) as store:
+    with _writable() as store:
         known = {one.alert_id: one for one in live_alerts(store)}
         if args.alert_id not in known:
             msg = f"no alert {args.alert_id} goes on; known are {', '.join(known) or 'none'}"
@@ -220,6 +218,22 @@ def _ack(args: argparse.Namespace) -> int:
     else:
         print(f"{args.alert_id}: {kind}; the next evaluation takes it up")
     return 0
+
+
+@contextmanager
+def _writable() -> Generator["Store"]:
+    from costspan_reconcile.command_store import command_store
+
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(command_store(change=True))
+        except Rejected as error:
+            if not any(sign in str(error) for sign in ("in use by another", "can only be read")):
+                raise
+            held = str(error).partition(";")[0]
+            msg = f"{held}: do it on the page Alerts of the `costspan serve` that has the store"
+            raise Rejected(msg) from error
+        yield store
 
 
 def _known(rule: str) -> None:

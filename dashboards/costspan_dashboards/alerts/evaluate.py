@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 
 from pydantic import TypeAdapter
@@ -32,7 +32,7 @@ from costspan_dashboards.alerts.queries import kept_alerts, latest_alerts
 from costspan_dashboards.alerts.read import read_frame, watermark
 from costspan_dashboards.alerts.read_plumbing import read_plumbing, with_reviews
 from costspan_dashboards.alerts.rules import judge
-from costspan_dashboards.alerts.scopes import Basis, View
+from costspan_dashboards.alerts.scopes import SCOPES, Basis, Scope, View
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.silences import Silence, actions, marks, silences
 from costspan_dashboards.alerts.state import Action, Alert, Timing, Transition, act, advance
@@ -42,6 +42,7 @@ JOB = "alerts"
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ELSEWHERE = (ALERTMANAGER, HEARTBEAT)
+_HABIT = timedelta(days=5)
 _ALERT = TypeAdapter(Alert)
 _one_at_a_time = Lock()
 """The scheduler's run and a person's must not both step the same alert."""
@@ -175,11 +176,26 @@ def judged(
     up = {key for key, alert in alerts.items() if alert.is_up and key not in seen}
     still = [
         replace(one, severity="info")  # it is no worse than it was
-        for rule in sorted({rule for rule, _ in up} & EASED)
-        for one in judge(frame, limits.eased, only=rule)
-        if key_of(one) in up
+        for key in sorted(up)
+        if key[0] in EASED and not _is_habit(alerts[key], frame.now)
+        for one in judge(frame, limits.eased, only=key[0], about=_told_of(alerts[key]))
+        if key_of(one) == key
     ]
     return (*found, *still)
+
+
+def _is_habit(alert: Alert, now: datetime) -> bool:
+    """Say whether an alert lasts for so long that what is usual has become another."""
+    return alert.firing_since is not None and now - alert.firing_since > _HABIT
+
+
+def _told_of(alert: Alert) -> frozenset[Scope]:
+    """Return the scopes that an alert was told of: others do not keep it up."""
+    scopes = {alert.finding.scope}
+    for cause in (alert.finding.cause, *alert.told_causes):
+        named = {Scope(*pair) for pair in cause if pair[0] in SCOPES}
+        scopes |= named or {Scope()}
+    return frozenset(scopes)
 
 
 def is_fresh(frame: Frame, timing: Timing) -> bool:
@@ -211,13 +227,7 @@ def evaluate_now(
     """
     channels = open_channels(settings)
     with _one_at_a_time:
-        until = watermark(now, settings.watermark)
-        marked = tuple(one.as_mark for one in marks(store))
-        plumbing = read_plumbing(store, now)
-        plumbing = replace(plumbing, store_failing_since=store_failing_since)
-        if book:
-            plumbing = with_reviews(plumbing, store, book, now)
-        frame = read_frame(store, now, until, marks=marked, plumbing=plumbing)
+        frame = frame_now(store, settings, now, book, store_failing_since)
         limits = settings.limits
         live = {key_of(alert.finding): alert for alert in kept_alerts(store)}
         findings = [_with_examples(store, one) for one in judged(frame, limits, live)]
@@ -243,7 +253,7 @@ def evaluate_now(
     not_told = _tell_elsewhere(store, settings, ailing, now)
     return Evaluation(
         at=now,
-        until=until,
+        until=frame.at,
         basis=View.of(frame, limits.quiet_environments).past.basis,
         fresh=fresh,
         findings=tuple(findings),
@@ -253,6 +263,26 @@ def evaluate_now(
         not_told=not_told,
         people=people,
     )
+
+
+def frame_now(
+    store: Store,
+    settings: Alerts,
+    now: datetime,
+    book: Book | None,
+    store_failing_since: datetime | None = None,
+) -> Frame:
+    """Return all that an evaluation looks at, the pipeline included.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
+    plumbing = replace(read_plumbing(store, now), store_failing_since=store_failing_since)
+    if book:
+        plumbing = with_reviews(plumbing, store, book, now)
+    marked = tuple(one.as_mark for one in marks(store))
+    until = watermark(now, settings.watermark)
+    return read_frame(store, now, until, marks=marked, plumbing=plumbing)
 
 
 def keep(store: Store, alerts: Iterable[Alert], transitions: Sequence[Transition]) -> None:
@@ -282,11 +312,7 @@ def _with_examples(store: Store, finding: Finding) -> Finding:
     """Return the finding with calls to look at, where it is about calls."""
     if not finding.window_minutes:
         return finding
-    wanted = dict.fromkeys(DIMENSIONS, "")
-    if finding.contributors:
-        wanted |= dict(finding.contributors[0].where)
-    elif finding.scope.dimension:
-        wanted[finding.scope.dimension] = finding.scope.value
+    wanted = dict.fromkeys(DIMENSIONS, "") | dict(finding.where)
     rows = store.select(
         load_sql(_PACKAGE, "examples"),
         Example,

@@ -32,6 +32,7 @@ _FILTERS = ("feature", "model", "team", "project")
 """What the Calls page can be narrowed by."""
 _OWNED = ("feature", "model", "team", "project", "key", "user", "service", "")
 _NEARLY, _NEARLY_ALL = 0.8, 0.9
+_LARGE_PART = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,17 @@ class Finding:
     def cause(self) -> Pairs:
         """The first cause; empty if it is spread over everything."""
         return self.contributors[0].where if self.contributors else ()
+
+    @property
+    def causes(self) -> tuple[Pairs, ...]:
+        """The first cause, and the others that are a large part of it."""
+        others = (one.where for one in self.contributors[1:] if one.share >= _LARGE_PART)
+        return (self.cause, *others)
+
+    @property
+    def where(self) -> Pairs:
+        """What the calls to look at have in common."""
+        return _where(self.scope, self.contributors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +182,9 @@ def find(
     until = view.frame.at
     contributors = explanation.contributors if explanation else ()
     facts = [
-        f"Seen in the {seen.window_minutes} minutes up to {until:%H:%M} UTC.",
-        f"Usual is the {against}.",
         *([waiting] if waiting else []),
         *(cause_text(explanation, noun) if explanation else []),
-        *([f"What changed is the {kind}."] if kind else []),
+        *([f"What changed is the {kind}."] if kind and kind not in "".join(text[:1]) else []),
         *text,
         *changes,
     ]
@@ -182,6 +192,10 @@ def find(
     if named:
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         facts.append(f"Also outside of the usual: {', '.join(named[:5])}{more}.")
+    facts += [
+        f"Seen in the {seen.window_minutes} minutes up to {until:%H:%M} UTC.",
+        f"Usual is the {against}.",
+    ]
     return Finding(
         rule=rule,
         severity=severity,
@@ -207,9 +221,9 @@ def find(
 
 def link(rule: str, scope: Scope, contributors: Sequence[Contributor]) -> str:
     """Return the address of the calls of the first cause."""
-    pairs = {scope.dimension: scope.value}
+    pairs = dict(_where(scope, contributors))
     if contributors:
-        pairs = dict((*contributors[0].where, *contributors[0].also))
+        pairs |= dict(contributors[0].also)
     query = [("range", "last 24 hours")]
     query += [(name, pairs[name]) for name in _FILTERS if name in pairs]
     if rule in {"errors", "rate_limited"}:
@@ -217,6 +231,14 @@ def link(rule: str, scope: Scope, contributors: Sequence[Contributor]) -> str:
     if rule in {"spend", "entity_spend", "unit_cost"}:
         query.append(("order", "most expensive first"))
     return f"/calls?{urlencode(query)}"
+
+
+def _where(scope: Scope, contributors: Sequence[Contributor]) -> Pairs:
+    """Return the first cause; with the scope, where that is a kind of error and no place."""
+    cause = contributors[0].where if contributors else ()
+    if not scope.dimension or any(name != "error_kind" for name, _ in cause):
+        return cause
+    return ((scope.dimension, scope.value), *cause)
 
 
 def exact(value: float) -> Decimal:

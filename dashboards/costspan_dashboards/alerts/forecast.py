@@ -15,11 +15,11 @@ Floats = NDArray[np.float64]
 
 COVERAGE = 0.8
 """How often the interval shall hold the month's total."""
-LEAST_ORIGINS = 20
-"""Past days to replay from; with fewer there is no interval."""
-_LEAST_REPLAYED_DAYS = 7
-"""Where the past is short, shorter stretches are replayed; their errors are the larger ones."""
-_LEAST_DAYS = 10
+LEAST_DAYS = 5
+"""Whole days before a forecast, and before each of those it is replayed from."""
+LEAST_ORIGINS = 5
+"""Past days to replay from; with fewer there is no interval. Where the past is short, shorter
+stretches are replayed; their errors are the larger ones."""
 _LEVEL_DAYS = 10
 _PROFILE_DAYS = 56
 _WEEK = 7
@@ -60,14 +60,14 @@ def month_end(first_day: int, daily_pico: Ints, at: datetime) -> Forecast:
     today = at.replace(hour=0, minute=0, second=0, microsecond=0)
     spent = int(daily_pico[max((begin - _EPOCH).days - first_day, 0) :].sum())
     past = daily_pico[:-1].astype(np.float64)
-    if len(past) < _LEAST_DAYS:
+    if len(past) < LEAST_DAYS:
         return Forecast(spent, None, None, 0)
     days = (end - today).days
     ahead = expected_days(first_day, past, days)
     ahead[0] *= (today + _DAY - at) / _DAY
     rest = float(ahead.sum())
-    replayable = len(past) - _LEAST_DAYS - LEAST_ORIGINS + 1
-    errors = _replayed(first_day, past, min(days, max(replayable, _LEAST_REPLAYED_DAYS)))
+    replayable = len(past) - LEAST_DAYS - LEAST_ORIGINS + 1
+    errors = _replayed(first_day, past, min(days, max(replayable, 1)))
     interval = None
     if len(errors) >= LEAST_ORIGINS:
         wide = _conformal(np.abs(errors))
@@ -104,7 +104,7 @@ def _weekday_profile(weekday: Ints, past: Floats) -> Floats:
 def _replayed(first_day: int, past: Floats, days: int) -> Floats:
     """Return by what part of the forecast the same many days turned out otherwise, each origin."""
     errors: list[float] = []
-    for origin in range(_LEAST_DAYS, len(past) - days + 1):
+    for origin in range(LEAST_DAYS, len(past) - days + 1):
         expected = float(expected_days(first_day, past[:origin], days).sum())
         if expected > 0:
             errors.append(float(past[origin : origin + days].sum()) / expected - 1)

@@ -419,6 +419,8 @@ class Frame:
     """When a call arrived at last, as far back as HISTORY_DAYS."""
     history: History
     plumbing: Plumbing = field(default_factory=Plumbing)
+    first_arrival: datetime | None = None
+    """When the first call arrived: what began before is a past that was brought along, not late."""
 
     @classmethod
     def of_nothing(cls, now: datetime, plumbing: Plumbing) -> Frame:

@@ -186,7 +186,8 @@ def _inhibits(outage: Alert, alert: Alert, now: datetime) -> bool:
 
 def _again(alert: Alert, now: datetime, timing: Timing) -> str:
     """Return why people are told again of a page that nobody has taken."""
-    waits = alert.state == "firing" and alert.finding.severity == "page" and not alert.well_since
+    waits = alert.state == "firing" and alert.finding.severity == "page"
+    waits &= alert.severe_at == alert.evaluated_at
     due = alert.told_at is not None and now - alert.told_at >= timing.renotify_after
     return _AGAIN if waits and due else ""
 
@@ -207,10 +208,9 @@ def _is_more(alert: Alert, fellows: Sequence[Alert], reason: str) -> bool:
     """Say whether the incident was not told as that."""
     if reason == _AGAIN or all(worse(alert.finding.severity, one.told_severity) for one in fellows):
         return True
-    causes = [cause for one in fellows for cause in one.told_causes if cause]
-    mine = alert.finding.cause
+    told = {pair for one in fellows for cause in one.told_causes for pair in cause}
     return (
         alert.finding.severity == "page"
-        and bool(mine and causes)
-        and not any({*mine} & {*cause} for cause in causes)
+        and bool(told)
+        and any(cause and not {*cause} & told for cause in alert.finding.causes)
     )

@@ -56,6 +56,11 @@ class SpendLimits:
 
     z: float = 6.0
     min_ratio: float = 2.0
+    """Of an hour."""
+    min_jump_ratio: float = 1.5
+    min_jump: float = 3.0
+    """Of half an hour: times the usual, times the half hour before; of a quarter, twice that. Drift
+    comes slowly."""
     min_user_ratio: float = 3.0
     """Of one user, whose own past says less than that of many."""
     min_calls: float = 5
@@ -126,7 +131,7 @@ class PlumbingLimits:
     """After the review date a ticket follows the info."""
 
 
-EASED = frozenset({"errors", "rate_limited"})
+EASED = frozenset({"errors", "rate_limited", "spend"})
 """Rules whose alerts end by milder limits than they begin by."""
 
 
@@ -191,7 +196,11 @@ class Limits:
     @property
     def eased(self) -> "Limits":
         """From where on an alert that fires goes on: what is at the edge is not told every hour."""
-        return replace(self, errors=replace(self.errors, tail=1e-2, min_ratio=1.5))
+        return replace(
+            self,
+            errors=replace(self.errors, tail=1e-2, min_ratio=1.5),
+            spend=replace(self.spend, z=2.0, min_ratio=1.5, min_excess_usd_per_hour=Decimal(0)),
+        )
 
     def version(self, rule: str) -> str:
         """Return what changes when a rule is given other limits, or is switched off."""

@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,15 +52,22 @@ class _WrongError(Exception):
 def _checked(found: Mapping[str, Any]) -> Limits:
     _known(found, Limits, ())
     for name, shape in _LISTS.items():
-        for place, one in enumerate(found.get(name, ())):
-            _known(one, shape, (name, place))
-    for place, name in enumerate(found.get("disabled", ())):
+        several = found.get(name, [])
+        if not isinstance(several, list):
+            raise _WrongError(
+                (name,), f"of {name} there may be several: begin each with [[{name}]]"
+            )
+        for place, one in enumerate(cast("list[Any]", several)):
+            if isinstance(one, dict):
+                _known(cast("dict[str, Any]", one), shape, (name, place))
+    disabled = found.get("disabled", ())
+    for place, name in enumerate(cast("list[Any]", disabled) if isinstance(disabled, list) else ()):
         if name not in RULES:
             raise _WrongError(
                 ("disabled", place), f"{name!r} is no rule; rules are {', '.join(RULES)}"
             )
     try:
-        limits = _LIMITS.validate_json(TypeAdapter(Any).dump_json(found), strict=False)
+        limits = _LIMITS.validate_json(TypeAdapter(Any).dump_json(found), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -72,6 +80,8 @@ def _checked(found: Mapping[str, Any]) -> Limits:
                 "a budget is more than 0 dollars, and names both dimension and value or neither"
             )
             raise _WrongError(("budgets", place), reason)
+        if str(plan) in [str(one) for one in limits.budgets[:place]]:
+            raise _WrongError(("budgets", place), f"{plan} has a budget already")
     for place, one in enumerate(limits.latency_objectives):
         if one.seconds <= 0 or not 0 < one.share < 1:
             reason = "an objective has more than 0 seconds and a share between 0 and 1"
@@ -96,9 +106,12 @@ def _positive(limits: object, where: tuple[str, ...]) -> None:
         return
     for field in fields(limits):
         value = getattr(limits, field.name)
-        if isinstance(value, float | int) and not isinstance(value, bool) and value <= 0:
+        if isinstance(value, float | int | Decimal):
             name = ".".join((*where, field.name))
-            raise _WrongError((*where, field.name), f"{name} must be more than 0")
+            if value <= 0:
+                raise _WrongError((*where, field.name), f"{name} must be more than 0")
+            if value > 1 and field.name.endswith(("share", "tail")):
+                raise _WrongError((*where, field.name), f"{name} is a share: at most 1")
         _positive(value, (*where, field.name))
 
 

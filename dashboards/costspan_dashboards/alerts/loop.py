@@ -52,20 +52,26 @@ class Loop:
         book: Book | None = None,
         store_failing_since: Callable[[], datetime | None] = lambda: None,
     ) -> None:
-        """Take the channels.
+        """Take the channels and the limits.
 
         Raises:
-            Rejected: a notification URL is not understood.
+            Rejected: a notification URL is not understood, or a limit in the file is wrong.
         """
         self._store, self._settings, self._clock = store, settings, clock
         self._book, self._store_failing_since = book, store_failing_since
         self._channels: Sequence[Channel] = open_channels(settings)
+        self._limits = settings.limits
         self._unsent = Event()
         self._alerts: dict[Key, Alert] = {}
         self._people = NOBODY
         self._away_since: datetime | None = None
         self._steps: list[Transition] = []
         self._told: list[Notification] = []
+
+    @property
+    def alerts(self) -> Sequence[Alert]:
+        """The alerts that went on at the last evaluation, whether the store answered or not."""
+        return tuple(self._alerts.values())
 
     def schedule(self, scheduler: BaseScheduler) -> None:
         """Evaluate every `COSTSPAN_ALERTS_INTERVAL_SECONDS`, beginning one interval from now."""
@@ -120,7 +126,7 @@ class Loop:
         """Judge what is known without it, and tell; alerts about calls stay as they are."""
         self._away_since = self._away_since or now
         since = min(self._away_since, self._store_failing_since() or now)
-        settings, limits = self._settings, self._settings.limits
+        settings, limits = self._settings, self._limits
         frame = Frame.of_nothing(now, Plumbing(store_failing_since=since))
         alerts, steps = step(
             judge(frame, limits, only=_STORE[0]),
@@ -131,7 +137,7 @@ class Loop:
             limits=limits,
             people=self._people,
         )
-        self._alerts |= alerts
+        self._alerts = self._alerts | alerts
         self._steps += steps
         told = [one for one in self._steps if one.tells]
         with one_sender:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from costspan_collector.store import Store, load_sql
 from costspan_dashboards.alerts.queries import last_evaluation, live_alerts
 from costspan_dashboards.alerts.settings import Alerts
+from costspan_dashboards.alerts.state import Alert
 
 _PACKAGE = "costspan_dashboards.alerts"
 _HOUR = timedelta(hours=1)
@@ -50,9 +51,20 @@ def exposition(store: Store, settings: Alerts, now: datetime) -> str:
     Raises:
         Unavailable: the store does not answer.
     """
-    samples = list(_samples(store, settings, now))
+    return _text(_samples(store, settings, now))
+
+
+def states(alerts: Iterable[Alert]) -> str:
+    """Return the part of it that tells of these alerts."""
+    return _text(_states(alerts))
+
+
+def _text(found: Iterable[Sample]) -> str:
+    samples = list(found)
     lines: list[str] = []
     for name, explained in _GAUGES.items():
+        if name not in {mine for mine, _, _ in samples}:
+            continue
         lines += [f"# HELP {name} {explained}", f"# TYPE {name} gauge"]
         lines += [
             f"{name}{_labels(labels)} {value:.12g}"
@@ -62,13 +74,17 @@ def exposition(store: Store, settings: Alerts, now: datetime) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _samples(store: Store, settings: Alerts, now: datetime) -> Iterable[Sample]:
+def _states(alerts: Iterable[Alert]) -> Iterable[Sample]:
     counted: dict[tuple[str, str, str], int] = {}
-    for alert in live_alerts(store):
+    for alert in alerts:
         key = (alert.finding.rule, alert.finding.severity, alert.shown_state)
         counted[key] = counted.get(key, 0) + 1
     for (rule, severity, state), count in sorted(counted.items()):
         yield "costspan_alerts", {"rule": rule, "severity": severity, "state": state}, count
+
+
+def _samples(store: Store, settings: Alerts, now: datetime) -> Iterable[Sample]:
+    yield from _states(live_alerts(store))
     last = last_evaluation(store)
     if last:
         age = (now - last.ended_at).total_seconds()

@@ -41,6 +41,7 @@ _AHEAD = timedelta(hours=1)
 @dataclass(frozen=True, slots=True)
 class _Arrivals:
     first_hour: datetime | None
+    earliest_at: datetime | None
     latest_at: datetime | None
 
 
@@ -87,6 +88,7 @@ def read_frame(
         until=end,
         present=present,
         latest_arrival=arrivals.latest_at,
+        first_arrival=arrivals.earliest_at,
         history=_history(store, names, slot_of(end), arrivals.first_hour, marks),
         plumbing=plumbing or Plumbing(),
     )

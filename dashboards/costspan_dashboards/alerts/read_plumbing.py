@@ -8,6 +8,7 @@ from decimal import Decimal
 from costspan.pricing import Book
 from costspan_collector.store import Store, load_sql
 from costspan_dashboards.alerts.frame import Drift, JobHealth, Plumbing
+from costspan_reconcile.settings import MISSING_ADMIN_KEY
 
 _PACKAGE = "costspan_dashboards.alerts"
 _JOBS = timedelta(days=2)
@@ -60,7 +61,13 @@ def read_plumbing(store: Store, now: datetime) -> Plumbing:
     Raises:
         Unavailable: the store did not answer.
     """
-    jobs = store.select(load_sql(_PACKAGE, "jobs"), _Job, since=now - _JOBS, until=now)
+    jobs = store.select(
+        load_sql(_PACKAGE, "jobs"),
+        _Job,
+        since=now - _JOBS,
+        until=now,
+        not_set_up=MISSING_ADMIN_KEY,
+    )
     (fates,) = store.select(load_sql(_PACKAGE, "span_fates"), _Fates, since=now - _HOUR, until=now)
     failing = store.select(
         load_sql(_PACKAGE, "bill_failing"), _BillFailing, since=now - _BILL, until=now

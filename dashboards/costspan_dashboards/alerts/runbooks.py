@@ -5,9 +5,8 @@ from collections.abc import Mapping
 RUNBOOKS: Mapping[str, str] = {
     "errors": "Open the calls and read their error kind. server_error and timeout on all features "
     "are the provider's: look at its status page and fail over. One feature alone is ours: roll "
-    "back what was deployed at the first failure. invalid_request is a request we build wrongly.",
-    "slo_burn": "The errors that the objective allows are used up too fast. Treat it as `errors`; "
-    "when it is slow, find the largest kind of error of the last days and mend that.",
+    "back what was deployed at the first failure. invalid_request is a request we build wrongly. What "
+    "uses up the objective slowly is best told by the largest kind of error of the last days.",
     "rate_limited": "Lower the rate where the cause is, or ask for a higher limit of that model. "
     "Retries without a wait make it worse.",
     "latency": "See which signal it is: time to first token and speed are the provider's, more "

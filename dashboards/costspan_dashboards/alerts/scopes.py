@@ -33,7 +33,7 @@ from costspan_dashboards.alerts.frame import (
     groups,
 )
 
-WINDOWS_MINUTES = (5, 15, 60)
+WINDOWS_MINUTES = (5, 15, 30, 60)
 SCOPES = ("", "feature", "model", "team", "project", "key", "service")
 """The dimensions that rules look at, one value at a time; '' is all calls."""
 DERIVED = ("failed_calls", "failed_attempts", "limited_calls", "limited_attempts")
@@ -48,6 +48,9 @@ _ENOUGH_WEEKS = 3
 _HOUR_OF_DAY_DAYS = 14
 _GROWTH_DAYS = 7
 _MOST_GROWTH = 4.0
+_WEEK_DAYS = 7
+_ALIKE = 1.35
+"""Two days of the week whose levels differ by less than that are one sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,20 @@ class Past:
         size = self.size(dimension)
         return self.kept(("usable", dimension, size), lambda: self._usable(dimension, size))
 
+    def without_new_levels(self, leaves: Leaves, dimension: str) -> Leaves:
+        """Return the leaves without calls of which a mark of another dimension says to expect more.
+
+        Their own value has a past of its own from the mark on; in a sum, nothing is known of them.
+        """
+        keep = np.ones(leaves.codes.shape[1], np.bool_)
+        for mark in self.history.marks:
+            if mark.kind == "new_level" and mark.dimension not in {"", dimension}:
+                code = leaves.names.code(mark.dimension, mark.value)
+                keep &= leaves.codes[DIMENSIONS.index(mark.dimension)] != code
+        if keep.all():
+            return leaves
+        return Leaves(leaves.names, leaves.codes[:, keep], leaves.figures[..., keep])
+
     def _usable(self, dimension: str, size: int) -> NDArray[np.bool_]:
         usable = np.zeros((HISTORY_DAYS, size), np.bool_)
         usable[[day - 1 for day in self._whole_days], :] = True
@@ -249,9 +266,10 @@ class Usual:
 def usual(past: Past, name: str, dimension: str, *, rising: bool = True) -> Usual:
     """Return the level of a figure in the same stretch of days that are alike.
 
-    The median over weeks, moved by how the last seven days stand to *their* weeks: a level that
-    has been new for four days is the usual one. A rise is held against the higher of both, a fall
-    against the lower.
+    The median over the same day of past weeks, and over those days of the week that run at the same
+    level at that time: four values would scatter by themselves. It is moved by how the last seven
+    days stand to *their* weeks: a level that has been new for four days is the usual one. A rise is
+    held against the higher of both, a fall against the lower.
     """
     return past.kept(
         ("usual", name, dimension, rising, past.size(dimension)),
@@ -260,10 +278,15 @@ def usual(past: Past, name: str, dimension: str, *, rising: bool = True) -> Usua
 
 
 def _usual(past: Past, name: str, dimension: str, *, rising: bool) -> Usual:
-    values = past.by(dimension)[_FIGURE[name]]
+    row = _FIGURE[name]
+    figures = Leaves(past.leaves.names, past.leaves.codes, past.leaves.figures[row : row + 1])
+    values = past.without_new_levels(figures, dimension).by(dimension)[0]
     usable = past.usable(dimension)
     known = np.where(usable[:, None, :], values, np.nan)
-    chosen = known[[day - 1 for day in past.basis.days]]
+    if past.basis.kind == "same hour of week":
+        chosen = np.where(_alike(known[:, -1, :])[:, None, :], known, np.nan)
+    else:
+        chosen = known[[day - 1 for day in past.basis.days]]
     with np.errstate(divide="ignore", invalid="ignore"):
         level = median(chosen)
         spread = 1.4826 * median(np.abs(chosen - level))
@@ -284,19 +307,39 @@ def _usual(past: Past, name: str, dimension: str, *, rising: bool) -> Usual:
     return Usual(np.nan_to_num(level), np.nan_to_num(spread), days)
 
 
+def _alike(hour: Floats) -> NDArray[np.bool_]:
+    """Return by past day and value whether it is a day of the week that runs at today's level."""
+    weeks = np.stack([median(hour[first::_WEEK_DAYS]) for first in range(_WEEK_DAYS)])
+    today = weeks[-1]  # seven days ago, fourteen, ...
+    near = (weeks <= today * _ALIKE) & (weeks * _ALIKE >= today)
+    near[-1] = True
+    return near[np.arange(len(hour)) % _WEEK_DAYS]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """The present beside the past, without the environments that are not looked at."""
 
     frame: Frame
     past: Past
+    about: frozenset[Scope] | None = None
+    """What is asked for; None for everything."""
 
     @classmethod
-    def of(cls, frame: Frame, quiet_environments: Iterable[str]) -> View:
+    def of(
+        cls,
+        frame: Frame,
+        quiet_environments: Iterable[str],
+        about: frozenset[Scope] | None = None,
+    ) -> View:
         """Return the view on a frame; the past of its slot is kept with the history."""
         quiet = frame.names.known("environment", quiet_environments)
         history = frame.history
-        return cls(frame, history.kept(("past", quiet), lambda: Past(history, quiet)))
+        return cls(frame, history.kept(("past", quiet), lambda: Past(history, quiet)), about)
+
+    def asks(self, one: Scope) -> bool:
+        """Say whether a scope is asked for."""
+        return self.about is None or one in self.about
 
     @cached_property
     def scopes(self) -> list[str]:

@@ -13,12 +13,14 @@ from typing import Literal
 
 from costspan_dashboards.alerts.cause import Pairs, is_news
 from costspan_dashboards.alerts.finding import SEVERITIES, Finding, Severity
+from costspan_dashboards.alerts.limits import EASED
 
 State = Literal["pending", "firing", "acknowledged", "stale", "resolved", "closed", "inactive"]
 
 RULE_CHANGED = "rule changed"
 
 _LIVE = frozenset({"pending", "firing", "acknowledged", "stale"})
+_REST_PART, _MOST_REST = 0.25, timedelta(days=1)
 _MOST_NEWS = 5
 """Further causes told in one episode; then the page must be looked at anyway."""
 
@@ -51,6 +53,8 @@ class Alert:
     """When people were told of its incident last."""
     told_severity: Severity = "info"
     """The highest they were told of."""
+    severe_at: datetime | None = None
+    """When it was last seen to be as bad as it is told."""
     owed: str = ""
     """Why people would have been told, had it not been hushed."""
     hushed: str = ""
@@ -158,7 +162,7 @@ def advance(
         return step(replace(seen, ended_at=now), "inactive", "went away by itself")
     well_since = alert.well_since or now
     seen = replace(seen, well_since=well_since)
-    if now - well_since >= timing.keep_firing_for:
+    if now - well_since >= _rest(seen, well_since, timing):
         if alert.dismissed:
             return replace(seen, dismissed=False), ()
         return step(replace(seen, ended_at=now), "resolved", "back to usual", tells=True)
@@ -194,6 +198,14 @@ def step(
 def worse(one: Severity, other: Severity) -> bool:
     """Say whether one severity is above another."""
     return SEVERITIES.index(one) > SEVERITIES.index(other)
+
+
+def _rest(alert: Alert, well_since: datetime, timing: Timing) -> timedelta:
+    """Return how long all must be well: what went up and down for days is not over in minutes."""
+    if alert.finding.rule not in EASED or alert.firing_since is None:
+        return timing.keep_firing_for
+    lasted = well_since - alert.firing_since
+    return max(timing.keep_firing_for, min(lasted * _REST_PART, _MOST_REST))
 
 
 def _begin(
@@ -237,6 +249,7 @@ def _still(
     # The first onset and the highest severity of the episode stay.
     seen = replace(
         alert,
+        severe_at=alert.severe_at if worse(before.severity, finding.severity) else now,
         finding=replace(
             finding,
             since=before.since,
@@ -246,14 +259,15 @@ def _still(
     if alert.state == "pending":
         if now - alert.pending_since < timing.pending_for:
             return seen, ()
-        told = replace(seen, firing_since=now, told_causes=(finding.cause,))
+        told = replace(seen, firing_since=now, told_causes=finding.causes)
         return step(told, "firing", "lasts", tells=True)
-    told = replace(seen, told_causes=(*seen.told_causes, finding.cause), taken_by="")
+    told = replace(seen, told_causes=(*seen.told_causes, *finding.causes), taken_by="")
     if is_worse:
         return step(told, "firing", f"is now a {finding.severity}", tells=True)
-    new = (
-        is_news(finding.cause, finding.shared, alert.told_causes)
-        and len(alert.told_causes) <= _MOST_NEWS
+    first, *others = finding.causes
+    new = len(alert.told_causes) <= _MOST_NEWS and (
+        is_news(first, finding.shared, alert.told_causes)
+        or any(is_news(one, (), alert.told_causes) for one in others)
     )
     if new and finding.severity == "page":
         return step(told, "firing", "has a further cause", tells=True)

@@ -15,6 +15,7 @@ from costspan_dashboards.alerts.queries import (
     Event,
     LastEvaluation,
     last_evaluation,
+    latest_alerts,
     live_alerts,
     notices,
     open_incidents,
@@ -72,6 +73,8 @@ def draw(store: Store, range: TimeRange) -> None:
     _evaluated(last_evaluation(store), now)
     _runbook(st.query_params.get("runbook", ""))
     wanted = st.query_params.get("alert", "") or st.query_params.get("silence", "")
+    if wanted and wanted not in {one.alert_id for incident in incidents for one in incident}:
+        _not_open(store, wanted)
     if incidents:
         for lead, *others in sorted(
             incidents, key=lambda one: all(alert.alert_id != wanted for alert in one)
@@ -107,6 +110,25 @@ def draw(store: Store, range: TimeRange) -> None:
 def _runbook(rule: str) -> None:
     if rule in RUNBOOKS:
         st.info(f"**What to do about {rule}.** {RUNBOOKS[rule]}", icon=":material/menu_book:")
+
+
+def _not_open(store: Store, alert_id: str) -> None:
+    """Say what became of an alert that a message led to."""
+    known = {one.alert_id: one for one in latest_alerts(store)}
+    alert = known.get(alert_id)
+    if alert is None:
+        st.info(
+            f"Alert {escaped(alert_id)} is over. Its steps are below, where the time goes back "
+            "to it."
+        )
+        return
+    ended = f" since {time_text(alert.ended_at)}" if alert.ended_at else ""
+    st.info(
+        f"**{escaped(alert.finding.title)}** is {alert.shown_state}{ended}. "
+        f"It was first seen {time_text(alert.finding.since)}."
+    )
+    with st.expander("What was known of it"):
+        st.markdown("\n".join(f"- {escaped(fact)}" for fact in alert.finding.facts))
 
 
 def _evaluated(last: LastEvaluation | None, now: datetime) -> None:
@@ -208,7 +230,7 @@ def _actions(alert: Alert, now: datetime) -> None:
         st.popover("Silence", icon=":material/notifications_off:"),
         st.form(f"silence {alert.alert_id}"),
     ):
-        about = {"rule": alert.finding.rule, **dict(alert.finding.cause)}
+        about = {"rule": alert.finding.rule, **dict(alert.finding.where)}
         named = ", ".join(f"{name}={value}" for name, value in about.items())
         st.caption(f"Nobody is told of alerts with {escaped(named)}.")
         author, comment = _who(alert.alert_id, "silence")
@@ -221,7 +243,7 @@ def _actions(alert: Alert, now: datetime) -> None:
             )
     with st.popover("Expected", icon=":material/flag:"), st.form(f"mark {alert.alert_id}"):
         where = next(
-            (pair for pair in alert.finding.cause if pair[0] in _LEVEL_DIMENSIONS), ("", "")
+            (pair for pair in alert.finding.where if pair[0] in _LEVEL_DIMENSIONS), ("", "")
         )
         st.caption(
             f"What is planned for {escaped('='.join(where)) if where[0] else 'all calls'} is the "
@@ -300,8 +322,8 @@ def _dead_letters(deliveries: Sequence[Delivery]) -> None:
         return
     names = ", ".join(sorted({one.channel for one in failed}))
     st.error(
-        f"{len(failed)} messages did not arrive through {escaped(names)}: "
-        f"{escaped(failed[0].detail)}. They are tried again, and sent when the channel works.",
+        f"Did not arrive through {escaped(names)}: {len(failed)} of {len(deliveries)} messages; "
+        f"{escaped(failed[0].detail)}. What is still true is sent when the channel works.",
         icon=":material/mail_off:",
     )
 

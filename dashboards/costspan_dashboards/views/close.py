@@ -1,6 +1,7 @@
 """Close: which months are in the books, how the bill became the invoice, and the proof of it."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -38,7 +39,7 @@ def draw(store: Store) -> None:
     if row.state == State.LOCKED:
         _locked(store, month, row)
     else:
-        _next(month, row, facts(store, month))
+        _next(month, row, facts(store, month, datetime.now(UTC)))
     _bridge(bridge(store, row.close_id), row)
     _corrections(adjustments(store, month))
     _steps(store, month)

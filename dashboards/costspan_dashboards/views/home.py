@@ -34,14 +34,14 @@ _ALERTS = 3
 _RECONCILED_DAYS = 30
 
 
-def draw(store: Store, filters: Filters, now: datetime) -> None:
-    """Draw the page."""
+def draw(store: Store, filters: Filters, now: datetime, alerts: st.Page) -> None:
+    """Draw the page; what is wrong leads to the page `alerts`."""
     reach = extent(store)
     if reach is None:
         _welcome()
         return
     _freshness(reach, now)
-    _figures(store, filters, reach, now)
+    _figures(store, filters, reach, now, alerts)
     seconds = step_seconds(filters.time.length)
     by_feature = breakdown(store, filters, by="feature", measure="usd", seconds=seconds)
     st.subheader("Spend over time by feature, USD, estimated")
@@ -92,7 +92,7 @@ def _freshness(reach: Extent, now: datetime) -> None:
         st.caption(line)
 
 
-def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> None:
+def _figures(store: Store, filters: Filters, reach: Extent, now: datetime, alerts: st.Page) -> None:
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     today_range = TimeRange(midnight, now)
     yesterday_range = today_range.back(timedelta(days=1))
@@ -109,7 +109,7 @@ def _figures(store: Store, filters: Filters, reach: Extent, now: datetime) -> No
     with second:
         _spend("Spend in this range", current, before, "against the period before")
     with third, st.container(border=True, height="stretch"):
-        _alerts(store, now)
+        _alerts(store, now, alerts)
         _reconciled(store, now)
     calls, errors, latency = st.columns(3)
     more_calls = change_text(current.calls, before and before.calls)
@@ -170,18 +170,23 @@ def _points(now: Overview, before: Overview | None) -> str | None:
     return f"{share * 100:+.1f} points"
 
 
-def _alerts(store: Store, now: datetime) -> None:
+def _alerts(store: Store, now: datetime, page: st.Page) -> None:
     firing = [incident[0] for incident in open_incidents(store)]
     if not firing:
         st.markdown(":material/check_circle: **No open alert**")
         return
     st.markdown(
         f":red[:material/notifications_active:] **{len(firing)} open "
-        f"alert{'' if len(firing) == 1 else 's'}**, explained on the page Alerts"
+        f"alert{'' if len(firing) == 1 else 's'}**"
     )
     for alert in firing[:_ALERTS]:
-        st.caption(
-            f"{escaped(alert.finding.title)}; first seen {age_text(alert.finding.since, now)}"
+        found = alert.finding
+        st.markdown(escaped(found.title))
+        st.page_link(
+            page,
+            label=f"{found.severity}, first seen {age_text(found.since, now)}: see why",
+            icon=":material/arrow_forward:",
+            query_params={"alert": alert.alert_id},
         )
     if len(firing) > _ALERTS:
         st.caption(f"and {len(firing) - _ALERTS} more")

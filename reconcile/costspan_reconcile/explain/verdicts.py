@@ -68,9 +68,10 @@ def period_verdict(
 ) -> Verdict:
     """Return the verdict of a period from those of its days and what nobody can explain of it.
 
-    One with days that were never reconciled is not known either.
+    One with days that were never reconciled is not known either, and without a closed day there is
+    none.
     """
-    found = {*verdicts, *([Verdict.AWAITING] if missing_days else [])}
+    found = {*verdicts, *([Verdict.AWAITING] if missing_days else [])} or {Verdict.OPEN}
     for verdict in (Verdict.BLOCKED, Verdict.OPEN, Verdict.AWAITING):
         if verdict in found:
             return verdict

@@ -18,7 +18,6 @@ from costspan_reconcile.focus.products import (
     unit_of,
     unit_price,
 )
-from costspan_reconcile.period.adjustments import Adjustment
 from costspan_reconcile.period.bridge import BridgeLine
 from costspan_reconcile.period.month import Month
 
@@ -27,6 +26,10 @@ QUANTITY_PLACES = 12
 _USD_PLACES = 12
 _EXACT = Context(prec=160)
 _EMPTY: dict[str, Value] = {column.name: None for column in COLUMNS}
+
+
+Share = tuple[str, str, str, str, str, Decimal]
+"""Team, feature, customer, kind, rule, dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A billed line of a day and who bears it: team, feature, customer, kind, rule, dollars."""
+    """A billed line of a day and who bears it."""
 
     day: date
     project: str
@@ -56,7 +59,21 @@ class Line:
     cause: str
     verdict: str
     day_state: str
-    shares: tuple[tuple[str, str, str, str, str, Decimal], ...]
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a month owes for a line of a month that was locked before, and who bore that line."""
+
+    original_month: date
+    day: date
+    project: str
+    api_key_id: str
+    line_item: str
+    quantity_unit: str
+    amount_usd: Decimal
+    shares: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +96,44 @@ def line_rows(bill: Bill, line: Line, books: Books) -> Iterator[Row]:
         priced: list[dict[str, Value]] = [{"ChargeCategory": "Credit"}] * len(shares)
     else:
         priced = _priced(line, weights, books)
-    for (team, feature, customer, kind, rule, usd), estimated, price in zip(
-        shares, estimates, priced, strict=True
-    ):
-        tags = {"team": team, "feature": feature, "customer": customer}
+    for share, estimated, price in zip(shares, estimates, priced, strict=True):
         yield {
             **common,
-            **_costs(usd),
+            **_costs(share[-1]),
             **price,
-            "Tags": _json({name: value for name, value in tags.items() if value}),
+            **_bearer(share),
             "x_EstimatedCost": None if estimated is None else _trimmed(estimated),
-            "x_AttributionMethod": kind or None,
-            "x_AllocationRule": rule or None,
-            "x_Team": team or None,
-            "x_Feature": feature or None,
-            "x_Customer": customer or None,
         }
 
 
-def correction_row(bill: Bill, booked: Adjustment) -> Row:
-    """Return the row of what changed in a month that was locked before."""
+def correction_rows(bill: Bill, booked: Correction) -> Iterator[Row]:
+    """Return the rows of what changed in a locked month: whoever bore the line bears that too."""
+    shares = booked.shares or (("", "", "", "unattributed", "", booked.amount_usd),)
+    common = _correction_row(bill, booked)
+    parts = split(booked.amount_usd, [share[-1] for share in shares], _USD_PLACES)
+    for share, part in zip(shares, parts, strict=True):
+        if part:
+            yield {**common, **_costs(part), **_bearer(share)}
+
+
+def _bearer(share: Share) -> dict[str, Value]:
+    team, feature, customer, kind, rule, _ = share
+    tags = {"team": team, "feature": feature, "customer": customer}
+    return {
+        "Tags": _json({name: value for name, value in tags.items() if value}),
+        "x_AttributionMethod": kind or None,
+        "x_AllocationRule": rule or None,
+        "x_Team": team or None,
+        "x_Feature": feature or None,
+        "x_Customer": customer or None,
+    }
+
+
+def _correction_row(bill: Bill, booked: Correction) -> Row:
     day = booked.day
     product = product_of(booked.line_item, booked.quantity_unit)
     return {
         **_row(bill),
-        **_costs(booked.amount_usd),
         **_days(day, day + timedelta(days=1)),
         **_project(booked.project, ""),
         "ChargeCategory": "Adjustment",

@@ -3,13 +3,13 @@
 import argparse
 import json
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
+from costspan_reconcile import arguments
 from costspan_reconcile.columns import as_text
-from costspan_reconcile.period.month import Month, read_month
+from costspan_reconcile.period.month import Month
 
 if TYPE_CHECKING:
     from costspan_reconcile.focus.files import Format
@@ -23,7 +23,7 @@ def add_export(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     actions = parser.add_subparsers(required=True, metavar="WHAT")
     focus = actions.add_parser("focus", help="write the bill of a month as FOCUS 1.2")
     focus.add_argument(
-        "--month", type=_month, required=True, metavar="MONTH", help="such as 2026-10"
+        "--month", type=arguments.month, required=True, metavar="MONTH", help="such as 2026-10"
     )
     focus.add_argument(
         "--account", default="", metavar="ID", help="the organization, if the bill names none"
@@ -35,8 +35,12 @@ def add_export(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
     check.add_argument("--json", action="store_true", help="print for a machine")
     check.set_defaults(run=_check)
     calls = actions.add_parser("calls", help="write calls, without what was said in them")
-    calls.add_argument("--since", type=_day, required=True, metavar="DAY", help="first UTC day")
-    calls.add_argument("--until", type=_day, required=True, metavar="DAY", help="first day after")
+    calls.add_argument(
+        "--since", type=arguments.day, required=True, metavar="DAY", help="first UTC day"
+    )
+    calls.add_argument(
+        "--until", type=arguments.day, required=True, metavar="DAY", help="first day after"
+    )
     _to_file(calls)
     calls.set_defaults(run=_calls)
 
@@ -49,21 +53,6 @@ def _to_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print for a machine")
 
 
-def _month(text: str) -> Month:
-    try:
-        return read_month(text)
-    except Rejected as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        msg = f"{text!r} is not a day such as 2026-10-05"
-        raise argparse.ArgumentTypeError(msg) from error
-
-
 def _target(args: argparse.Namespace, name: str) -> "tuple[Path, Format]":
     out: Path | None = args.out
     form: Format = args.form or ("parquet" if out and out.suffix == ".parquet" else "csv")
@@ -74,12 +63,14 @@ def _focus(args: argparse.Namespace) -> int:
     from costspan_collector.settings import Pricing, read_settings
     from costspan_reconcile.command_store import command_store
     from costspan_reconcile.focus.export import export_focus
+    from costspan_reconcile.settings import Reconcile
 
     month: Month = args.month
     path, form = _target(args, f"focus-{month}")
     book = read_settings(Pricing).book()
+    account = args.account or read_settings(Reconcile).organization
     with command_store(change=False) as store:
-        found = export_focus(store, month, path, form, book=book, account=args.account)
+        found = export_focus(store, month, path, form, book=book, account=account)
     if args.json:
         print(json.dumps(asdict(found), default=as_text))
         return 0
@@ -87,6 +78,7 @@ def _focus(args: argparse.Namespace) -> int:
         f"{found.path}: {month} is {found.state}, {found.rows:,} rows, "
         f"{as_text(found.billed_usd)} USD, as in the ledger; checked against FOCUS 1.2"
     )
+    print(f"sha256 of the file: {found.sha256}")
     if found.days_without_bill:
         first, *_, last = (*found.days_without_bill, found.days_without_bill[-1])
         print(

@@ -15,19 +15,20 @@ from costspan_reconcile.columns import as_text
 from costspan_reconcile.focus.charges import (
     Bill,
     Books,
+    Correction,
     Line,
     bridge_row,
-    correction_row,
+    correction_rows,
     line_rows,
 )
 from costspan_reconcile.focus.check import HEADER, Checked, Fault, check
 from costspan_reconcile.focus.columns import COLUMNS, Row
 from costspan_reconcile.focus.files import Format, read, write
-from costspan_reconcile.period.adjustments import adjustments
 from costspan_reconcile.period.bridge import BALANCE, Kind
 from costspan_reconcile.period.close import bridge
 from costspan_reconcile.period.month import Month
 from costspan_reconcile.period.states import month_row
+from costspan_reconcile.period.verify import file_sha256
 
 _PACKAGE = "costspan_reconcile.focus"
 _ITEMISED = frozenset({Kind.BILLED, Kind.CORRECTION})
@@ -39,6 +40,8 @@ class Exported:
     """A file that was written, and what is in it."""
 
     path: Path
+    sha256: str
+    """Of the file, to be kept where the file is used."""
     month: str
     state: str
     rows: int
@@ -99,6 +102,7 @@ def export_focus(
         part.unlink(missing_ok=True)
     return Exported(
         path=path,
+        sha256=file_sha256(path),
         month=str(month),
         state=row.state,
         rows=checked.rows,
@@ -115,9 +119,10 @@ def rows(
     for day in days:
         for line in store.select(lines, Line, day=day):
             yield from line_rows(bill, line, books)
-    for booked in adjustments(store, bill.month):
-        if booked.amount_usd:
-            yield correction_row(bill, booked)
+    for booked in store.select(
+        load_sql(_PACKAGE, "corrections"), Correction, month=bill.month.first
+    ):
+        yield from correction_rows(bill, booked)
     for stated in bridge(store, close_id):
         if stated.kind not in BALANCE | _ITEMISED and stated.amount_usd:
             yield bridge_row(bill, stated)

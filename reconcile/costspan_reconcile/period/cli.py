@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
+from costspan_reconcile import arguments
 from costspan_reconcile.columns import as_text
-from costspan_reconcile.period.month import Month, read_month
+from costspan_reconcile.period.month import Month
 
 if TYPE_CHECKING:
     from costspan_collector.store import Store
@@ -35,7 +36,7 @@ def add_close(actions: Any) -> None:  # noqa: ANN401 - argparse keeps the type o
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("month", type=_month, metavar="MONTH", help="such as 2026-10")
+    parser.add_argument("month", type=arguments.month, metavar="MONTH", help="such as 2026-10")
     parser.add_argument("--invoice-total", metavar="USD", help="what the invoice ends at")
     parser.add_argument("--invoice-id", default="", metavar="ID", help="the number printed on it")
     parser.add_argument(
@@ -70,13 +71,6 @@ def add_verify(actions: Any) -> None:  # noqa: ANN401 - as above
     parser.set_defaults(run=_verify)
 
 
-def _month(text: str) -> Month:
-    try:
-        return read_month(text)
-    except Rejected as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _close(args: argparse.Namespace) -> int:
     from costspan_collector.settings import Audit, Pricing, read_settings
     from costspan_reconcile.allocate.settings import Allocation
@@ -105,7 +99,12 @@ def _close(args: argparse.Namespace) -> int:
         if args.pack:
             _write(args.pack, evidence_pack(store, month))
     if args.json:
-        shown = {**asdict(row), "bridge": [asdict(line) for line in lines], "pack": args.pack}
+        shown = {
+            **asdict(row),
+            "month": str(month),
+            "bridge": [asdict(line) for line in lines],
+            "pack": args.pack,
+        }
         print(json.dumps(shown, default=as_text))
     else:
         print("\n".join(_closed(month, row, lines, args.pack)))
@@ -136,7 +135,7 @@ def _preview(args: argparse.Namespace, store: "Store", invoice: "Invoice | None"
     """Print what closing would come to; exit 1 where it would not work."""
     from costspan_reconcile.period.close import preview
 
-    found = preview(store, args.month, invoice)
+    found = preview(store, args.month, invoice, datetime.now(UTC))
     if args.json:
         shown = {
             "dry_run": True,
@@ -144,13 +143,15 @@ def _preview(args: argparse.Namespace, store: "Store", invoice: "Invoice | None"
             "state": found.state,
             "missing": found.missing,
             "bridge": [
-                {"kind": entry.kind, "description": entry.description, "usd": entry.usd}
+                {"kind": entry.kind, "description": entry.description, "amount_usd": entry.usd}
                 for entry in found.entries
             ],
         }
         print(json.dumps(shown, default=as_text))
     else:
-        lines = [f"{args.month} is {found.state}", *found.missing, *_bridge(found.entries)]
+        stated = invoice is not None or found.state in {"INVOICE_MATCHED", "LOCKED"}
+        table = _bridge(found.entries, "invoice" if stated else "charged so far")
+        lines = [f"{args.month} is {found.state}", *found.missing, *table]
         print("\n".join([*lines, "a preview: nothing was kept"]))
     return 1 if found.missing else 0
 
@@ -175,25 +176,23 @@ def _closed(
         )
 
 
-def _bridge(entries: "Sequence[Entry]") -> list[str]:
-    from costspan_reconcile.columns import aligned, usd
+def _bridge(entries: "Sequence[Entry]", ends: str = "invoice") -> list[str]:
+    from costspan_reconcile.columns import aligned, every_digit
     from costspan_reconcile.period.bridge import BALANCE, charged
 
-    charges = [entry for entry in entries if entry.kind not in BALANCE]
-    if not charges:
+    if not entries:
         return []
-    rows = [(entry.kind, entry.description, usd(entry.usd)) for entry in charges]
-    balance = [
-        (entry.kind, entry.description, usd(entry.usd))
-        for entry in entries
-        if entry.kind in BALANCE
+    *amounts, end = every_digit([*(entry.usd for entry in entries), charged(entries)])
+    rows = [
+        (entry, (entry.kind, entry.description, amount))
+        for entry, amount in zip(entries, amounts, strict=True)
     ]
-    total = ("drawn from the balance" if balance else "invoice", "", usd(charged(entries)))
-    head = ("bridge", "", "USD")
-    lines = aligned(head, [*rows, total], words=2, total=True)
+    charges = [row for entry, row in rows if entry.kind not in BALANCE]
+    balance = [row for entry, row in rows if entry.kind in BALANCE]
+    total = ("drawn from the balance" if balance else ends, "", end)
+    lines = aligned(("bridge", "", "USD"), [*charges, total], words=2, total=True)
     if balance:
-        head = ("balance", "", "USD")
-        lines += ["", *aligned(head, [*balance, total], words=2, total=True)]
+        lines += ["", *aligned(("balance", "", "USD"), [*balance, total], words=2, total=True)]
     return lines
 
 

@@ -84,7 +84,7 @@ def close_month(
     reconcile_days(store, month.first, month.until, now, book)
     if sign:
         allocate_days(store, month.first, month.until, now, policy)
-    found = facts(store, month)
+    found = facts(store, month, now)
     advance(store, found, month_row(store, month), now, actor)
     if found.blockers:
         msg = f"{month} cannot be closed yet: {'; '.join(found.blockers)}"
@@ -106,12 +106,14 @@ class Preview:
     entries: tuple[Entry, ...]
 
 
-def preview(store: Store, month: Month, invoice: Invoice | None) -> Preview:
+def preview(store: Store, month: Month, invoice: Invoice | None, now: datetime) -> Preview:
     """Return how far a month could go with `invoice`. Changes nothing."""
-    row, found = month_row(store, month), facts(store, month)
+    row, found = month_row(store, month), facts(store, month, now)
     if row is not None and row.state == State.LOCKED:
         return Preview(row.state, (), tuple(entries_of(bridge(store, row.close_id))))
     entries, missing = tuple(_ledger_entries(store, found)), found.blockers
+    if invoice is None and row is not None and row.state == State.INVOICE_MATCHED:
+        invoice = _stated(row, bridge(store, row.close_id))
     if invoice is not None:
         try:
             entries, _ = tie(month, entries, invoice)
@@ -227,7 +229,7 @@ def _lock(store: Store, found: Facts, now: datetime, actor: str) -> None:
     signed = pack.signed(month, documents, actor, now)
     store.insert("bridge_lines", lines)
     store.insert("evidence", pack.rows(close_id, signed))
-    if facts(store, month) != found:
+    if facts(store, month, now) != found:
         msg = f"{month} changed while it was being locked; do it again"
         raise Unavailable(msg)
     lock = Lock(

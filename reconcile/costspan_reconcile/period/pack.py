@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import version
 from importlib.resources import files
@@ -195,18 +195,20 @@ def _versions(runs: str) -> str:
 
 
 def _estimate(store: Store, month: Month) -> dict[str, str]:
-    """Return the query that makes the estimate of a day, and the hash of what it gave for each."""
+    """Return the query that makes the estimate, and the hash of what it gave for each day."""
     query = load_sql("costspan_reconcile", "estimates")
-    results: dict[str, object] = {}
-    for day in month.days:
-        rows = store.select(
-            f"SELECT '' AS name, {_ROW} AS line FROM ({query})",  # noqa: S608 - a file of ours
-            _Line,
-            since=day,
-            until=day + timedelta(days=1),
-        )
-        lines = sorted(row.line for row in rows)  # a subquery keeps no order
-        results[str(day)] = {"rows": len(lines), "sha256": digest("\n".join(lines))}
+    by_day: dict[str, list[str]] = {str(day): [] for day in month.days}
+    for row in store.select(
+        f"SELECT toString(day) AS name, {_ROW} AS line FROM ({query})",  # noqa: S608 - a file of ours
+        _Line,
+        since=month.first,
+        until=month.until,
+    ):
+        by_day[row.name].append(row.line)
+    results = {
+        day: {"rows": len(lines), "sha256": digest("\n".join(sorted(lines)))}
+        for day, lines in by_day.items()  # sorted: a subquery keeps no order
+    }
     return {QUERY: query, ESTIMATE: document(results)}
 
 

@@ -138,9 +138,9 @@ def steps(store: Store, month: Month) -> list[Step]:
     return store.select(load_sql(_PACKAGE, "steps"), Step, month=month.first)
 
 
-def facts(store: Store, month: Month) -> Facts:
-    """Return what is known of a month."""
-    return _facts(month, _days(store, month, month))
+def facts(store: Store, month: Month, now: datetime) -> Facts:
+    """Return what is known of a month at `now`."""
+    return _facts(month, _days(store, month, month), now)
 
 
 def _days(store: Store, first: Month, last: Month) -> list[MonthDay]:
@@ -148,8 +148,8 @@ def _days(store: Store, first: Month, last: Month) -> list[MonthDay]:
     return store.select(sql, MonthDay, since=first.first, until=last.until)
 
 
-def _facts(month: Month, days: Sequence[MonthDay]) -> Facts:
-    return Facts(month, days, _blockers(month, days))
+def _facts(month: Month, days: Sequence[MonthDay], now: datetime) -> Facts:
+    return Facts(month, days, _blockers(month, days, now.date()))
 
 
 def advance(store: Store, found: Facts, row: MonthRow | None, now: datetime, actor: str) -> str:
@@ -180,7 +180,7 @@ def advance_all(store: Store, now: datetime) -> list[str]:
     days = _by_month(found)
     for row in due:
         month = Month(row.month)
-        state = advance(store, _facts(month, days.get(month, ())), row, now, SCHEDULER)
+        state = advance(store, _facts(month, days.get(month, ()), now), row, now, SCHEDULER)
         if state != row.state:
             moved.append(f"month {month} is {state}")
     audit(store)
@@ -246,11 +246,11 @@ def _step(found: Facts, state: State, now: datetime, actor: str, reason: str) ->
     )
 
 
-def _blockers(month: Month, days: Sequence[MonthDay]) -> tuple[str, ...]:
+def _blockers(month: Month, days: Sequence[MonthDay], today: date) -> tuple[str, ...]:
     known = {day.day for day in days}
     missing = [day for day in month.days if day not in known]
     found = [
-        (missing, "never reconciled"),
+        ([day for day in missing if day <= today], "never reconciled"),
         ([day.day for day in days if day.verdict == "BLOCKED"], "blocked: the bill of it failed"),
         ([day.day for day in days if day.billed_usd is None], "without a bill"),
         (
@@ -258,6 +258,7 @@ def _blockers(month: Month, days: Sequence[MonthDay]) -> tuple[str, ...]:
             "read again since it was reconciled",
         ),
         ([day.day for day in days if day.day_state != "FINAL"], "not final yet"),
+        ([day for day in missing if day > today], "still to come"),
     ]
     return tuple(f"{_named(of)} {what}" for of, what in found if of)
 

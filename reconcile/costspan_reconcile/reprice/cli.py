@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from datetime import date
 from decimal import Decimal
 from functools import partial
 from itertools import groupby
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from costspan.errors import Rejected
 from costspan.money import plain
+from costspan_reconcile import arguments
 
 if TYPE_CHECKING:
     from costspan.pricing import Book
@@ -28,8 +28,12 @@ def add_reprice(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the typ
     parser: argparse.ArgumentParser = commands.add_parser(
         "reprice", help="price stored calls again: preview, apply, undo"
     )
-    parser.add_argument("--from", dest="since", type=_day, metavar="DATE", help="first UTC day")
-    parser.add_argument("--to", dest="until", type=_day, metavar="DATE", help="first day after")
+    parser.add_argument(
+        "--from", dest="since", type=arguments.day, metavar="DATE", help="first UTC day"
+    )
+    parser.add_argument(
+        "--to", dest="until", type=arguments.day, metavar="DATE", help="first day after"
+    )
     parser.add_argument("--book", type=Path, metavar="FILE", help="a price book, as JSON")
     parser.add_argument(
         "--overrides",
@@ -46,14 +50,6 @@ def add_reprice(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the typ
     what.add_argument("--undo", type=UUID, metavar="RUN", help="take a run back")
     parser.add_argument("--json", action="store_true", help="print for a machine")
     parser.set_defaults(run=_reprice)
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        msg = f"{text!r} is not a day such as 2026-10-01"
-        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _reprice(args: argparse.Namespace) -> int:

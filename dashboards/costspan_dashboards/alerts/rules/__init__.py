@@ -20,7 +20,7 @@ from costspan_dashboards.alerts.rules.plumbing import (
 from costspan_dashboards.alerts.rules.retries import retries
 from costspan_dashboards.alerts.rules.spend import entity_spend, spend
 from costspan_dashboards.alerts.rules.unit_cost import cache, price_change, unit_cost, unpriced
-from costspan_dashboards.alerts.scopes import View
+from costspan_dashboards.alerts.scopes import Scope, View
 
 Rule = Callable[[View, Limits], list[Finding]]
 
@@ -52,9 +52,11 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def judge(frame: Frame, limits: Limits, *, only: str = "") -> tuple[Finding, ...]:
-    """Return what the rules find wrong in a frame."""
-    view = View.of(frame, limits.quiet_environments)
+def judge(
+    frame: Frame, limits: Limits, *, only: str = "", about: frozenset[Scope] | None = None
+) -> tuple[Finding, ...]:
+    """Return what the rules find wrong in a frame; of EASED rules, `about` these scopes."""
+    view = View.of(frame, limits.quiet_environments, about)
     return tuple(
         finding
         for name, rule in RULES.items()

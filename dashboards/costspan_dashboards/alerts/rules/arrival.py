@@ -137,10 +137,11 @@ def _missed(recent: Cells, dimension: str, until: int, size: int) -> Floats:
 
 def late(view: View, limits: Limits) -> list[Finding]:
     """Find spans that arrive after the watermark has passed them."""
-    gates = limits.arrival
+    gates, frame = limits.arrival, view.frame
+    first = minute_of(frame.first_arrival) if frame.first_arrival else 0
     return _arrivals(
         view,
-        view.frame.window(_LATE_MINUTES),
+        frame.present.between(max(frame.until - _LATE_MINUTES, first), frame.until),
         "late",
         "late_calls",
         (gates.late_share, gates.min_late_calls),

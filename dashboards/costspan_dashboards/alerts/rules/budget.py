@@ -36,9 +36,9 @@ def budget(view: View, limits: Limits) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
-def daily_pico(view: View, plan: Budget) -> tuple[int, Ints]:
+def daily_pico(view: View, about: Budget | Scope) -> tuple[int, Ints]:
     """Return the first day there is (in days since 1970) and what each day cost, today the last."""
-    days = _cells(view, plan)
+    days = cells_of(view, about)
     place = days.minute // DAY_MINUTES
     today = view.frame.until // DAY_MINUTES
     first = int(place.min(initial=today))
@@ -88,25 +88,26 @@ def _judged(view: View, plan: Budget) -> Finding | None:
     )
 
 
-def _cells(view: View, plan: Budget) -> Cells:
+def cells_of(view: View, about: Budget | Scope) -> Cells:
+    """Return what the calls of a budget cost, by the day, and finer of today."""
     days = view.past.history.days
-    if not plan.dimension:
+    if not about.dimension:
         return days
     return days.where(
-        days.code(plan.dimension) == view.frame.names.code(plan.dimension, plan.value)
+        days.code(about.dimension) == view.frame.names.code(about.dimension, about.value)
     )
 
 
 def _a_day(view: View, plan: Budget) -> str:
     until = view.frame.until
-    week = _cells(view, plan).between(until - 7 * DAY_MINUTES, until)
+    week = cells_of(view, plan).between(until - 7 * DAY_MINUTES, until)
     days = min(7, max(1, view.past.history.hours // 24))
     return _usd(int(week.count("cost_pico").sum()) // days)
 
 
 def _cause(view: View, plan: Budget, month: int) -> Explanation:
     """Return which calls of the month cost more than in as many days of the four weeks before."""
-    cells, until = _cells(view, plan), view.frame.until
+    cells, until = cells_of(view, plan), view.frame.until
     now, before = cells.between(month, until), cells.between(month - _BEFORE_MINUTES, month)
     if not len(before) or not len(now):
         return Explanation((), ())

@@ -55,7 +55,7 @@ def errors(view: View, limits: Limits) -> list[Finding]:
     """Find failures of any kind but rate limits, and an objective that is used up too fast."""
     failures = Failures(view, "failed_attempts", limits.allowed_share)
     seen = [one for name in view.scopes for one in _over(failures, limits, name, "failed_calls")]
-    seen += _burning(view, limits)
+    seen = [one for one in (*seen, *_burning(view, limits)) if view.asks(one.scope)]
     return _found(failures, limits, "errors", seen or _one_user(failures, limits))
 
 
@@ -63,7 +63,7 @@ def rate_limited(view: View, limits: Limits) -> list[Finding]:
     """Find refusals for too many requests or tokens, also where a retry mended them."""
     failures = Failures(view, "limited_attempts", limits.allowed_share)
     seen = [one for name in view.scopes for one in _over(failures, limits, name, "limited_calls")]
-    return _found(failures, limits, "rate_limited", seen)
+    return _found(failures, limits, "rate_limited", [one for one in seen if view.asks(one.scope)])
 
 
 def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> list[Seen]:

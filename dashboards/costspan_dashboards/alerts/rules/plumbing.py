@@ -76,7 +76,7 @@ def price_book_old(view: View, limits: Limits) -> list[Finding]:
             view,
             "price_book_old",
             severity,
-            f"The price book {plumbing.price_book} was to be reviewed by {due:%Y-%m-%d}",
+            f"The price book {plumbing.price_book} was to be reviewed before {due:%Y-%m-%d}",
             Decimal(days),
             "days",
             [

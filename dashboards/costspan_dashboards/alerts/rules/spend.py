@@ -20,12 +20,12 @@ from costspan_dashboards.alerts.finding import (
 )
 from costspan_dashboards.alerts.frame import (
     Cells,
-    Floats,
     Ints,
     tally,
 )
 from costspan_dashboards.alerts.limits import Limits, SpendLimits
 from costspan_dashboards.alerts.rules.naming import changes, is_unseen, newest
+from costspan_dashboards.alerts.rules.prices import at_past_prices
 from costspan_dashboards.alerts.rules.usage import PICO, alike, lasting, rows, told_change
 from costspan_dashboards.alerts.scopes import (
     WINDOWS_MINUTES,
@@ -40,7 +40,13 @@ _ENOUGH_DAYS = 3
 _NEARLY_ALL = 0.95
 _AS_LIKELY = 0.15
 """Of the score: two causes that are no farther apart cannot be told from each other."""
+_KEEPS = 0.15
+"""What grew from next to nothing has a high score; another cause of as many dollars has a lower."""
 _MOST_GROWTH = 10.0
+_WINDOWS_MINUTES = (15, 30, 60)
+"""The first for a jump that pages, the second for a jump, the last for what is high."""
+_LEAST_BEFORE = 0.8
+"""Times the usual: a half hour before that was low makes no jump."""
 _LATELY_MINUTES = 15
 
 
@@ -48,21 +54,22 @@ def spend(view: View, limits: Limits) -> list[Finding]:
     """Find scopes that spend more an hour than is usual for them."""
     if not view.past.basis.seasonal:
         return []
-    seen = [one for dimension in view.scopes for one in _too_much(view, limits.spend, dimension)]
+    seen = [
+        one
+        for dimension in view.scopes
+        for one in _too_much(view, limits.spend, dimension)
+        if view.asks(one.scope)
+    ]
     if not seen:
         return []
     first = leader(view, seen, "calls")
     money = rows(view, first.window_minutes)
     explanation = newest(
-        view, _users_with_feature(explain(money.table(), relative_slack=_AS_LIKELY))
+        view, _users_with_feature(explain(money.table(), relative_slack=_AS_LIKELY, keeps=_KEEPS))
     )
     first = matching(seen, first, explanation)
     about = lasting(explanation.where)
     change = told_change(*money.usage(about), first.window_minutes, money.like(about))
-    # `price_change` and the budgets tell what new prices make of it.
-    rest = first.observed - max(change.price_usd_per_hour, 0.0)
-    if change.kind == "price" or rest < limits.spend.min_ratio * first.usual:
-        return []
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"
     return [
         find(
@@ -110,34 +117,17 @@ def entity_spend(view: View, limits: Limits) -> list[Finding]:
 
     Every environment is looked at: a loop in staging costs as much.
     """
-    gates, basis = limits.spend, view.past.basis
-    if not basis.seasonal:
-        return []
-    suspects = _costly(view, gates)
-    if not len(suspects):
-        return []
-    users = view.past.history.read_users(suspects)
-    own, hours = alike(view, users)
-    seen: dict[int, Seen] = {}
-    for code in suspects.tolist():
-        mine = own.where(own.code("user") == code)
-        scale = PICO * hours * len(basis.days)
-        usually = float(mine.count("cost_pico").sum()) / scale
-        by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / len(basis.days))
-        for minutes in WINDOWS_MINUTES:
-            one = _spends(view, gates, code, minutes, usually, float(by_chance))
-            if one and (minutes > WINDOWS_MINUTES[0] or one.severity == "page"):
-                seen[code] = one
-                break
+    basis = view.past.basis
+    seen, known = spenders(view, limits)
     if not seen:
         return []
     ordered = sorted(seen.values(), key=lambda one: one.usual - one.observed)
-    explanation = _named(view, ordered, users.known)
+    explanation = _named(view, ordered, known)
     first = ordered[0]
     money = rows(view, first.window_minutes, everywhere=True)
     about = (("user", first.scope.value),)
     change = told_change(*money.usage(about), first.window_minutes, money.like(about))
-    unknown = view.frame.names.code("user", first.scope.value) not in users.known
+    unknown = view.frame.names.code("user", first.scope.value) not in known
     who = f"user={first.scope.value}"
     severity: Severity = "page" if any(one.severity == "page" for one in ordered) else "ticket"
     return [
@@ -167,44 +157,79 @@ def entity_spend(view: View, limits: Limits) -> list[Finding]:
     ]
 
 
+def spenders(view: View, limits: Limits) -> tuple[dict[int, Seen], frozenset[int]]:
+    """Return by number the users who spend too much, and who of the costly ones was seen before."""
+    gates, days = limits.spend, len(view.past.basis.days)
+    suspects = _costly(view, gates) if days else np.zeros(0, np.int64)
+    if not len(suspects):
+        return {}, frozenset()
+    users = view.past.history.read_users(suspects)
+    own, hours = alike(view, users)
+    seen: dict[int, Seen] = {}
+    for code in suspects.tolist():
+        mine = own.where(own.code("user") == code)
+        usually = float(mine.count("cost_pico").sum()) / (PICO * hours * days)
+        by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / days)
+        for minutes in WINDOWS_MINUTES:
+            one = _spends(view, gates, code, minutes, usually, float(by_chance))
+            if one and (minutes > WINDOWS_MINUTES[0] or one.severity == "page"):
+                seen[code] = one
+                break
+    return seen, users.known
+
+
 def _too_much(view: View, gates: SpendLimits, dimension: str) -> list[Seen]:
     past, now = view.past, view.by(dimension)
     known = usual(past, "cost_pico", dimension)
     before = past.by(dimension)[figure("cost_usd_squared")]
     days = [day - 1 for day in past.basis.days]
-    # A history shorter than a week may have seen a weekend only: Monday is no anomaly.
-    least_ratio = gates.min_ratio if past.basis.whole_week else 2 * gates.min_ratio
+    least_excess = float(gates.min_excess_usd_per_hour)
     floor = 0.1 if len(days) >= _ENOUGH_DAYS else 0.5
+    cost = at_past_prices(view, dimension)
+    ratio = cost / np.maximum(known.level, 1e-12)
+    fast, half, hour = (WINDOWS_MINUTES.index(minutes) for minutes in _WINDOWS_MINUTES)
+    level = known.level
+    jump = {
+        place: ratio[place] ** 2
+        / np.maximum((cost[hour] - cost[place]) / np.maximum(level[hour] - level[place], 1e-12),
+                     _LEAST_BEFORE)
+        for place in (fast, half)
+    }  # fmt: skip
+    many = now[figure("calls")] >= gates.min_calls * np.array(WINDOWS_MINUTES)[:, None] / 15
+    goes_on = ~many[fast] | (ratio[fast] >= gates.min_jump_ratio)
+    enough = {
+        fast: jump[fast] >= 2 * gates.min_jump,
+        half: (ratio[half] >= gates.min_jump_ratio) & (jump[half] >= gates.min_jump),
+        hour: (ratio[hour] >= gates.min_ratio) & goes_on,
+    }
     found: dict[int, Seen] = {}
-    shorter_ratio: Floats | None = None
-    for place, minutes in enumerate(WINDOWS_MINUTES[1:], start=1):
+    for place, over in enough.items():
+        minutes = WINDOWS_MINUTES[place]
         per_hour = 60 / minutes
-        observed = now[figure("cost_pico")][place] / PICO * per_hour
-        level = known.level[place] / PICO * per_hour
+        observed, level = cost[place] / PICO * per_hour, known.level[place] / PICO * per_hour
+        excess = observed - level
         # Few and dear calls scatter by themselves: a compound Poisson sum.
         by_chance = np.sqrt(before[days, place].mean(axis=0)) * per_hour
         spread = np.maximum.reduce(
             [
-                known.spread[place] / PICO * per_hour,
+                known.spread[place] / PICO * per_hour / 2,  # of many days, chance and drift in it
                 floor * level,
                 by_chance,
-                np.full_like(level, float(gates.min_excess_usd_per_hour) / 10),
+                np.full_like(level, least_excess / 10),
             ]
         )
-        excess = observed - level
-        ratio = observed / np.maximum(level, 1e-12)
         squares = np.maximum(now[figure("cost_usd_squared")][place], 1e-30)
-        over = (excess >= float(gates.min_excess_usd_per_hour)) & (ratio >= least_ratio)
-        over &= excess > gates.z * spread
+        over &= (excess >= least_excess) & (excess > gates.z * spread)
         over &= (excess / per_hour) ** 2 / squares >= gates.min_calls
-        if shorter_ratio is not None:
-            many = now[figure("calls")][place] >= gates.min_calls * minutes / WINDOWS_MINUTES[1]
-            over &= ~(many & (shorter_ratio < gates.min_ratio))
-        shorter_ratio = ratio
+        if not past.basis.whole_week:  # it may have seen a weekend only: Monday is no anomaly
+            over &= ratio[place] >= 2 * gates.min_ratio
+        if place == fast:
+            over &= excess >= float(gates.page_excess_usd_per_hour)
+        spent = now[figure("cost_pico")][place] / PICO * per_hour
         for code in np.flatnonzero(over).tolist():
             if code in found or (dimension and not code) or not known.days[code]:
                 continue
-            found[code] = _seen(view.scope(dimension, code), minutes, gates, float(observed[code]),
+            found[code] = _seen(view.scope(dimension, code), minutes, gates, float(spent[code]),
                                 float(level[code]), int(now[figure("calls")][place, code]))  # fmt: skip
     return list(found.values())
 
@@ -272,7 +297,9 @@ def _peers_growth(view: View, mine: Cells, usually: float, minutes: int) -> floa
     per_hour = 60 / minutes / PICO
     now = view.by("feature")[figure("cost_pico")][place, feature] * per_hour
     own = float(mine.count("cost_pico").sum()) * per_hour
-    before = usual(view.past, "cost_pico", "feature").level[place, feature] * per_hour
+    days = [day - 1 for day in view.past.basis.days]  # as the user's own past
+    cost = view.past.by("feature")[figure("cost_pico")]
+    before = float(cost[days, place, feature].mean()) * per_hour
     if before - usually <= 0:
         return 1.0
     return min(max((now - own) / (before - usually), 1.0), _MOST_GROWTH)

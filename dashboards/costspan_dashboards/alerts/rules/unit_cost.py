@@ -25,10 +25,11 @@ from costspan_dashboards.alerts.frame import (
     Cells,
     Floats,
     Ints,
-    tally,
 )
 from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.rules.naming import changes, named_as, newest
+from costspan_dashboards.alerts.rules.prices import METERS, daily, price, sums
+from costspan_dashboards.alerts.rules.spend import spenders
 from costspan_dashboards.alerts.rules.usage import (
     PICO,
     lasting,
@@ -41,7 +42,6 @@ from costspan_dashboards.alerts.scopes import (
     WINDOWS_MINUTES,
     View,
     figure,
-    figures_of,
     watched,
 )
 from costspan_dashboards.figures import usd_text
@@ -73,6 +73,8 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
     # A user is `entity_spend`'s, a price `price_change`'s, a cache `cache`'s business.
     if change.kind == "price" or "user" in dict(explanation.where):
         return []
+    if not _dear_without(view, limits, first):
+        return []
     excess = (first.observed - first.usual) * first.calls * 60 / first.window_minutes
     return [
         find(
@@ -103,15 +105,15 @@ def cache(view: View, limits: Limits) -> list[Finding]:
     if not view.past.basis.seasonal:
         return []
     for dimension in _scopes(view):
-        now, before = view.by(dimension), _daily(view, dimension)
+        now, before = view.by(dimension), daily(view, dimension)
         tokens0, cached0 = before[figure("input_tokens")], before[figure("cached_tokens")]
         usual = cached0 / np.maximum(tokens0, 1)
         for place, minutes in enumerate(WINDOWS_MINUTES[1:], start=1):
             tokens, cached = now[figure("input_tokens")][place], now[figure("cached_tokens")][place]
             calls = now[figure("priced_calls")][place]
             share = cached / np.maximum(tokens, 1)
-            prices = _price(now, place, "input") - _price(now, place, "cached")
-            prices = np.where(cached > 0, prices, 0.9 * _price(now, place, "input"))
+            prices = price(now[:, place], "input") - price(now[:, place], "cached")
+            prices = np.where(cached > 0, prices, 0.9 * price(now[:, place], "input"))
             month = (usual - share) * tokens / PICO * prices * 60 / minutes * 24 * _MONTH_DAYS
             noise = 0.5 / np.sqrt(np.maximum(calls, 1))
             over = (usual - share >= gates.min_cache_drop) & (share <= 0.7 * usual)
@@ -167,7 +169,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
 
 def price_change(view: View, _limits: Limits) -> list[Finding]:
     """Find models whose tokens cost another price than in the last four weeks."""
-    now, before = view.by("model"), _daily(view, "model")
+    now, before = view.by("model"), daily(view, "model")
     place = 0
     enough = now[figure("priced_calls")][place] >= 5
     enough &= before[figure("priced_calls")] >= _ENOUGH_CALLS
@@ -175,9 +177,9 @@ def price_change(view: View, _limits: Limits) -> list[Finding]:
     for code in np.flatnonzero(enough).tolist():
         ratios = {
             meter: is_now / was
-            for meter in ("input", "cached", "output")
-            if (is_now := float(_price(now, place, meter)[code]))
-            and (was := float(_price(before[:, None], 0, meter)[code]))
+            for meter in METERS
+            if (is_now := float(price(now[:, place], meter)[code]))
+            and (was := float(price(before, meter)[code]))
             and abs(is_now / was - 1) > _SAME_PRICE
         }
         if not ratios or not code:
@@ -278,7 +280,7 @@ def _scopes(view: View) -> tuple[str, ...]:
 
 
 def _dearer(view: View, limits: Limits, dimension: str) -> list[Seen]:
-    gates, now, before = limits.unit_cost, view.by(dimension), _daily(view, dimension)
+    gates, now, before = limits.unit_cost, view.by(dimension), daily(view, dimension)
     calls0 = before[figure("priced_calls")]
     mean0 = before[figure("cost_pico")] / PICO / np.maximum(calls0, 1)
     spread0 = before[figure("cost_usd_squared")] / np.maximum(calls0, 1) - mean0**2
@@ -311,16 +313,15 @@ def _dearer(view: View, limits: Limits, dimension: str) -> list[Seen]:
     return list(found.values())
 
 
-def _daily(view: View, dimension: str) -> Floats:
-    """Return all figures of the last four weeks before today, by value."""
-    past = view.past
-    today = view.frame.until - view.frame.until % DAY_MINUTES
-
-    def four_weeks() -> Floats:
-        days = past.history.days.between(today - HISTORY_DAYS * DAY_MINUTES, today)
-        return _sums(watched(days, past.quiet), dimension)
-
-    return past.kept(("daily", dimension, past.size(dimension)), four_weeks)
+def _dear_without(view: View, limits: Limits, seen: Seen) -> bool:
+    """Say whether calls are dearer also without those of users who spend too much."""
+    gates, (told, _) = limits.unit_cost, spenders(view, limits)
+    if not told:
+        return True
+    cells = _of_scope(view, seen)
+    rest = cells.where(~np.isin(cells.code("user"), list(told)))
+    cost, calls = rest.count("cost_pico").sum() / PICO, rest.count("priced_calls").sum()
+    return bool(calls >= gates.min_calls and cost >= gates.min_ratio * seen.usual * calls)
 
 
 def _last_day(view: View, dimension: str) -> Floats:
@@ -330,26 +331,9 @@ def _last_day(view: View, dimension: str) -> Floats:
     def last_day() -> Floats:
         until = past.history.until
         day = past.history.recent.between(until - DAY_MINUTES, until)
-        return _sums(watched(day, past.quiet), dimension)[figure("priced_calls")]
+        return sums(watched(day, past.quiet), dimension)[figure("priced_calls")]
 
     return past.kept(("last day", dimension, past.size(dimension)), last_day)
-
-
-def _sums(cells: Cells, dimension: str) -> Floats:
-    size = cells.names.size(dimension) if dimension else 1
-    code = cells.code(dimension) if dimension else np.zeros(len(cells), np.int64)
-    return np.stack([tally(code, row, size) for row in figures_of(cells)])
-
-
-def _price(figures: Floats, place: int, meter: str) -> Floats:
-    """Return pico-dollars a token; 0 where no token tells."""
-    tokens = {
-        "input": figures[figure("input_tokens")][place] - figures[figure("cached_tokens")][place],
-        "cached": figures[figure("cached_tokens")][place],
-        "output": figures[figure("output_tokens")][place],
-    }[meter]
-    cost = figures[figure(f"{meter}_cost_pico")][place]
-    return np.where(tokens > 0, cost / np.maximum(tokens, 1), 0.0)
 
 
 def _within(view: View, seen: Seen, table: Table) -> Explanation:
@@ -379,7 +363,7 @@ def _of_scope(view: View, seen: Seen) -> Cells:
 
 def _unit_table(view: View, seen: Seen) -> Table:
     """Return dollars, and what as many calls of the same features would usually have cost."""
-    cells, before = _of_scope(view, seen), _daily(view, "feature")
+    cells, before = _of_scope(view, seen), daily(view, "feature")
     usual = before[figure("cost_pico")] / PICO / np.maximum(before[figure("priced_calls")], 1)
     feature = cells.code("feature")
     actual = cells.count("cost_pico") / PICO
@@ -392,7 +376,7 @@ def _unit_table(view: View, seen: Seen) -> Table:
 
 
 def _uncached_table(view: View, seen: Seen) -> Table:
-    cells, before = _of_scope(view, seen), _daily(view, "feature")
+    cells, before = _of_scope(view, seen), daily(view, "feature")
     share = before[figure("cached_tokens")] / np.maximum(before[figure("input_tokens")], 1)
     tokens = cells.count("input_tokens")
     actual = (tokens - cells.count("cached_tokens")).astype(np.float64)

@@ -129,8 +129,6 @@ class Change:
     kind: str
     """The part that leads."""
     text: tuple[str, ...]
-    price_usd_per_hour: float
-    """What of it new prices are."""
 
 
 def told_change(
@@ -148,7 +146,7 @@ def told_change(
     text = [_in_words(kind, past, present, typical)]
     if len(amounts) > 1:
         text.append(f"By the hour: {', '.join(amounts)}.")
-    return Change(kind, tuple(text), float(parts["price"] * per_hour))
+    return Change(kind, tuple(text))
 
 
 def lasting(where: Pairs) -> Pairs:

@@ -1,5 +1,6 @@
--- A row: how a scheduled job has gone of late. It should run as often as it usually has.
--- parameters: since DateTime('UTC'), until DateTime('UTC')
+-- A row: how a scheduled job has gone of late. It should run as often as it usually has. One that
+-- only says what it lacks to be set up has not run.
+-- parameters: since DateTime('UTC'), until DateTime('UTC'), not_set_up String
 SELECT
     job,
     max(began_at) AS last_started_at,
@@ -16,7 +17,7 @@ FROM
         detail AS run_detail,
         max(if(status = 'failed', NULL, toNullable(ended_at))) OVER (PARTITION BY job) AS ok_at
     FROM job_runs
-    WHERE started_at >= {since:DateTime('UTC')} AND started_at < {until:DateTime('UTC')} AND job != 'alerts'
+    WHERE started_at >= {since:DateTime('UTC')} AND started_at < {until:DateTime('UTC')} AND job != 'alerts' AND detail != {not_set_up:String}
 )
 GROUP BY job
 HAVING count() >= 3
