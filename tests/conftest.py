@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import costspan
 from costspan_collector.listening import listen, running
@@ -312,13 +313,33 @@ def written(store: Store) -> Store:
     return store
 
 
+class Place:
+    """A server that stays while what it serves changes: to stop one takes 0.2 s."""
+
+    url: str
+    app: ASGIApp = Starlette()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app of now does."""
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Place]:
+    """Where the receiver of each test is served, on a free port."""
+    place = Place()
+    with listen(Receiver(port=0)) as listener, running(place, listener) as place.url:
+        yield place
+
+
 @pytest.fixture
-def collector(store: Store, written: Store, settings: Receiver, wire: Wire) -> Iterator[Collector]:
-    """The receiver on a free port, before the real engine."""
+def collector(
+    store: Store, written: Store, settings: Receiver, wire: Wire, place: Place
+) -> Iterator[Collector]:
+    """The receiver, before the real engine."""
     pipeline = Pipeline(written, settings)
-    app = Starlette(routes=[*routes(pipeline, settings, now=lambda: wire.now)])
-    with listen(settings) as listener, running(app, listener) as url:
-        yield Collector(url, store, pipeline)
+    place.app = Starlette(routes=[*routes(pipeline, settings, now=lambda: wire.now)])
+    yield Collector(place.url, store, pipeline)
     pipeline.close()
 
 

@@ -116,7 +116,9 @@ class Segments:
             (folder / "quarantine").mkdir(parents=True, exist_ok=True)
             self._held = _locked(folder / "lock")
             self._sealed = [
-                Segment(path, path.stat().st_size) for path in sorted(folder.glob(f"*{_SUFFIX}"))
+                Segment(path, path.stat().st_size)
+                for path in sorted(folder.glob(f"*{_SUFFIX}"))
+                if path.is_file()
             ]
         except OSError as error:
             msg = f"cannot keep segments in {folder}: {error.strerror}"

@@ -1,6 +1,7 @@
 """From the HTTP door to durable, deduplicated rows, beside what the engine alone can do.
 
 uv run python tests/bench/bench_collector.py [SPANS]
+uv run python tests/bench/bench_collector.py memory [SPANS]
 uv run pytest -m bench tests/bench/bench_collector.py
 
 There are three ceilings, all of the engine alone, nothing of Python. Two make the same rows, by the
@@ -44,6 +45,10 @@ PACED_BATCH = 20
 MOST_P99_SECONDS = 0.25
 MOST_BYTES_A_CALL = 60
 HEADERS = {"content-type": "application/x-protobuf"}
+MEMORY_SPANS = 10_000_000
+MOST_GROWTH = 1.1
+BODIES = 40
+LOOK_EVERY = 400
 MODELS = ["gpt-4o-mini-2024-07-18", "gpt-5.4", "gpt-5-mini-2025-08-07", "gpt-4.1-2025-04-14"]
 
 SCHEMA = """
@@ -353,6 +358,50 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
+def memory(spans: int) -> list[float]:
+    """Return how many megabytes are resident, looked at often while `spans` arrive, all different."""
+    bodies = [request(first, BATCH) for first in range(0, BODIES * BATCH, BATCH)]
+    rounds = iter(range(1, spans // BATCH + 1))
+    turn = threading.Lock()
+    found: list[float] = []
+
+    def send() -> None:
+        with httpx2.Client(headers=HEADERS, timeout=60) as client:
+            while True:
+                with turn:
+                    number = next(rounds, 0)
+                if not number:
+                    return
+                other = number.to_bytes(4, "big") + _TRACE[4:]
+                body = bodies[number % BODIES].replace(b"\x0a\x10" + _TRACE, b"\x0a\x10" + other)
+                assert client.post(collector.url, content=body).status_code == 200
+                if number % LOOK_EVERY == 0:
+                    found.append(collector.resident_bytes / 2**20)
+                    print(f"{number * BATCH} spans, {found[-1]:.0f} MB resident", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        collector = Collector(Path(folder, "data"))
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for sending in [pool.submit(send) for _ in range(CLIENTS)]:
+                sending.result()
+        collector.settle(spans // BATCH * BATCH)
+        collector.stop()
+    return found
+
+
+_TRACE = (2**100).to_bytes(16, "big")[:8]
+"""How every trace of `request` begins."""
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(3600)
+def test_resident_memory_is_flat() -> None:
+    found = memory(MEMORY_SPANS)
+    third = len(found) // 3
+    middle, end = found[third : 2 * third], found[2 * third :]
+    assert sum(end) / len(end) < MOST_GROWTH * sum(middle) / len(middle)
+
+
 @pytest.mark.bench
 @pytest.mark.timeout(600)
 def test_the_bars_of_the_collector_hold() -> None:
@@ -363,4 +412,7 @@ def test_the_bars_of_the_collector_hold() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["memory"]:
+        memory(int(sys.argv[2]) if sys.argv[2:] else MEMORY_SPANS)
+        raise SystemExit
     print(json.dumps(measure(int(sys.argv[1]) if sys.argv[1:] else SPANS), indent=2))

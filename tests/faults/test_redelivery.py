@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -65,10 +66,11 @@ def test_every_batch_sent_twice_shuffled_and_split_anew_gives_the_same_sums(
 
 @dataclass
 class Senders:
-    """Apps that send spans, two at a time and never the same twice, until they are told to stop."""
+    """Apps that send spans, few or many, and never the same twice, until they are told to stop."""
 
     wire: Any
     numbers: Iterator[int]
+    dice: Random
     acknowledged: list[int] = field(default_factory=list[int])
     stopped: threading.Event = field(default_factory=threading.Event)
     heard: threading.Event = field(default_factory=threading.Event)
@@ -79,7 +81,7 @@ class Senders:
         with httpx2.Client(headers=HEADERS) as client:
             while not self.stopped.is_set():
                 with self.lock:
-                    sent = [next(self.numbers), next(self.numbers)]
+                    sent = list(islice(self.numbers, self.dice.choice((2, 200))))
                 body = self.wire.request(*map(self.wire.span, sent)).SerializeToString()
                 try:
                     answer = client.post(url, content=body)
@@ -139,7 +141,7 @@ for row in store.select(
 
 def kill_often(tmp_path: Path, wire: Any, kills: int, dice: Random) -> None:
     data = tmp_path / "data"
-    senders = Senders(wire, iter(range(10**9)))
+    senders = Senders(wire, iter(range(10**9)), dice)
     for _ in range(kills):
         collector = Killed(data)
         senders.stopped.clear()

@@ -142,6 +142,17 @@ def test_a_silence_and_an_acknowledgement_by_command_are_taken_up(store: Store, 
     assert (alert.shown_state, alert.hushed) == ("acknowledged", "")
     with pytest.raises(Rejected, match="author and a comment"):
         run("silence", "rule=errors")
+    for matchers, words in (
+        ([], "a silence of everything"),
+        (["rule"], "is not name=value"),
+        (["rule=latencyy"], "no rule is called latencyy; there are errors"),
+        (["rule=late*", "severity=high"], "no severity is called high; there are info, ticket"),
+        (["feature=a", "feature=b"], "feature is given twice"),
+        (["feature=a", "--end", "x"], "leave out feature=a"),
+        (["--end", "x"], "no silence x goes on; known are none"),
+    ):
+        with pytest.raises(Rejected, match=words):
+            run("silence", *matchers, "--author", "ada", "--comment", "deploy")
     with pytest.raises(Rejected, match="no alert x goes on"):
         run("ack", "x", "--author", "ada")
 

@@ -41,6 +41,7 @@ def alert(store: Store) -> Alert:
         shared=(),
         examples=(),
         link="/calls?feature=review",
+        window_minutes=5,
     )
     timing = Timing(timedelta(0), timedelta(minutes=5))
     alerts, steps = step([found], {}, fresh=True, now=NOW, timing=timing)
@@ -148,3 +149,9 @@ def test_an_incident_is_one_card_and_what_is_only_good_to_know_is_no_open_alert(
     assert "Also found of it: latency" in labels
     assert "Good to know: 1, nothing to do" in labels
     assert len([one for one in app.button if one.label == "Acknowledge"]) == 1
+    fill(app, "ack", alert, "Acknowledge")  # of the card, so of all that is on it
+    taken = actions(store, [one.alert_id for one in incident])
+    assert {one.alert_id for one in taken} == {one.alert_id for one in incident}
+    fill(page(), "silence", alert, "Silence")
+    quiet = [one.matchers["rule"] for one in silences(store, datetime.now(UTC))]
+    assert sorted(quiet) == ["errors", "latency"]

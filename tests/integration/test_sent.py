@@ -25,6 +25,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from costspan.errors import Rejected
 from costspan.pricing import default_book
 from costspan_collector import otlp
+from costspan_collector import pipeline as pipelines
 from costspan_collector.intake import Intake
 from costspan_collector.normalise import normalise
 from costspan_collector.pipeline import SCHEMA, Pipeline
@@ -98,6 +99,12 @@ class Paths:
             [replace(attempt, ingest_id=0) for attempt in attempts],
             Counter(counts),
         )
+
+
+@pytest.fixture(autouse=True)
+def none_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine read what otherwise would be too few spans for it."""
+    monkeypatch.setattr(pipelines, "FEW_SPANS", 0)
 
 
 @pytest.fixture
@@ -356,6 +363,32 @@ def test_what_is_odd_is_read_by_hand_after_all(paths: Callable[..., Paths], wire
     assert both.pipeline.counters.total("costspan_spans_refused_total", reason="bad_cost") == 5
     assert found == both.by_hand(request)
     assert len(found.calls) > 10
+
+
+def test_few_spans_are_read_here_and_many_by_the_engine(
+    paths: Callable[..., Paths], wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    both = paths()
+    real, asked = Store.insert_read, list[str]()
+
+    def insert_read(self: Store, table: str, data: Any, **more: Any) -> None:
+        asked.append(table)
+        real(self, table, data, **more)
+
+    monkeypatch.setattr(Store, "insert_read", insert_read)
+    for spans, read_by_engine in ((297, []), (298, ["calls"])):
+        found = both.through_the_door(wire.request(*map(wire.span, range(spans))))
+        assert found.counts == {Count("shop", "calls", "", spans): 1}
+        assert len(found.calls) == spans
+        assert asked == read_by_engine
+
+
+def test_a_span_that_is_twice_in_a_segment_is_one_call(store: Store, wire: Any) -> None:
+    request = wire.request(wire.span(1), wire.span(1))
+    (sent,), _ = take(request, received_at=wire.now, ingest_id=1)
+    store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+    assert len(store.select("SELECT * FROM calls FINAL", Call)) == 1
 
 
 def test_the_spool_may_have_any_name(

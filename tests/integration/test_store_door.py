@@ -48,12 +48,17 @@ class Count:
     count: int
 
 
-@pytest.fixture
-def url(store: Store) -> Iterator[str]:
-    store.insert("calls", [CALL])
-    app = door(store.url.removeprefix("chdb://"), TOKEN)
+@pytest.fixture(scope="module")
+def address(engine: Store) -> Iterator[str]:
+    app = door(engine.url.removeprefix("chdb://"), TOKEN)
     with listen(Receiver(port=0)) as listener, running(app, listener) as address:
         yield address
+
+
+@pytest.fixture
+def url(store: Store, address: str) -> str:
+    store.insert("calls", [CALL])
+    return address
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ TEXT = Path(__file__).parents[2].joinpath("docs/alerts.md").read_text(encoding="
 EXAMPLE, DEFAULTS = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_every_rule_has_a_row_and_something_to_do() -> None:
+def test_every_rule_has_a_row_an_example_and_something_to_do() -> None:
     rows = re.findall(r"^\| `(\w+)` \| .* \| .* \| .* \|$", TEXT, re.MULTILINE)
     assert rows == [*dict.fromkeys(rows)]
-    assert set(rows) == {*RULES, CHANNEL_DOWN} == RUNBOOKS.keys()
+    (block,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    examples = re.findall(r"^(\w+): ", block, re.MULTILINE)
+    assert set(rows) == set(examples) == {*RULES, CHANNEL_DOWN} == RUNBOOKS.keys()
 
 
 def test_the_defaults_are_all_there_and_as_they_are(tmp_path: Path) -> None:

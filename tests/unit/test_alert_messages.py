@@ -3,7 +3,8 @@
 import json
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -106,16 +107,27 @@ class _Letters(socketserver.StreamRequestHandler):
             self.wfile.write(b"250 ok\r\n")
 
 
-@pytest.fixture(params=[(Receiver, _Receive), (Mailbox, _Letters)], ids=["http", "mail"])
-def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    kind, handler = request.param
-    made = kind(("127.0.0.1", 0), handler)
+@contextmanager
+def serving(made: Any) -> Generator[Any]:
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
     made.shutdown()
     thread.join()
     made.server_close()
+
+
+@pytest.fixture
+def here() -> Iterator[Any]:
+    with serving(Receiver(("127.0.0.1", 0), _Receive)) as made:
+        yield made
+
+
+@pytest.fixture(params=[(Receiver, _Receive), (Mailbox, _Letters)], ids=["http", "mail"])
+def server(request: pytest.FixtureRequest) -> Iterator[Any]:
+    kind, handler = request.param
+    with serving(kind(("127.0.0.1", 0), handler)) as made:
+        yield made
 
 
 def rendered(server: Any, message: Message, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -168,6 +180,22 @@ def test_what_arrives_holds_every_item(server: Any, monkeypatch: pytest.MonkeyPa
         ):
             assert words in plain(text), channel
         assert f"{3:032x}" not in text
+
+
+def test_a_service_that_takes_fewer_characters_gets_the_first_of_them(
+    monkeypatch: pytest.MonkeyPatch, here: Any
+) -> None:
+    monkeypatch.setattr("apprise.plugins.custom_json.NotifyJSON.body_maxlen", 1024)
+    message = compose(alert(), "lasts", "m1", ROOT, [alert("u2")] * 9)
+    assert len(message.body) > 1024
+    url = f"json://127.0.0.1:{here.server_address[1]}/"
+    assert AppriseChannel(url, 1, 10).send(message).delivered
+    text = here.got["message"]
+    assert len(text) <= 1024
+    assert f"Silence it: {ROOT}/alerts?silence=" in text
+    # Whoever wants several messages instead says so in the URL.
+    assert AppriseChannel(f"{url}?overflow=split", 1, 10).send(message).delivered
+    assert "Example: " in here.got["message"]
 
 
 def test_the_webhook_has_each_item_as_a_field() -> None:

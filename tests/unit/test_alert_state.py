@@ -1,5 +1,6 @@
 """The life of an alert, step by step, with a clock that the test moves."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -91,6 +92,13 @@ def test_a_minute_of_rest_does_not_end_an_episode() -> None:
     assert life.alert.alert_id == first.alert_id
 
 
+def test_what_lasted_for_long_must_be_well_for_long() -> None:
+    life = firing()
+    life.at(202, finding(202))
+    states = [life.at(minute, None) for minute in range(203, 254)]
+    assert states == ["firing"] * 50 + ["resolved"]
+
+
 def test_trouble_after_the_end_is_a_new_episode_of_the_same_fingerprint() -> None:
     life = firing()
     life.at(3, None)
@@ -150,6 +158,17 @@ def test_a_flickering_cause_cannot_flood() -> None:
     for minute in range(3, 60):
         life.at(minute, finding(minute, cause=(("feature", f"f{minute}"),)))
     assert len(life.told) == 1 + 5
+
+
+def test_a_further_cause_behind_the_first_is_told_where_it_is_a_large_part() -> None:
+    life, both = firing(), finding(4)
+    small = Contributor((("feature", "small"),), (), Decimal(2), Decimal(1), 0.1)
+    large = replace(small, where=(("feature", "large"),), share=0.4)
+    life.at(3, replace(both, contributors=(*both.contributors, small)))
+    assert life.told == ["firing: lasts"]
+    for minute in (4, 5):
+        life.at(minute, replace(both, contributors=(*both.contributors, small, large)))
+    assert life.told == ["firing: lasts", "firing: has a further cause"]
 
 
 def test_the_same_or_an_earlier_moment_changes_nothing() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from costspan_dashboards.alerts.chance import beta_binomial_tail, scatter_of
+from costspan_dashboards.alerts.evaluate import judged
 from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.forecast import month_end
 from costspan_dashboards.alerts.frame import (
     Archive,
     Cells,
@@ -25,6 +27,9 @@ from costspan_dashboards.alerts.frame import (
 )
 from costspan_dashboards.alerts.limits import Budget, LatencyObjective, Limits
 from costspan_dashboards.alerts.rules import RULES, judge
+from costspan_dashboards.alerts.rules.budget import daily_pico
+from costspan_dashboards.alerts.scopes import Scope, View, usual
+from costspan_dashboards.alerts.state import Timing, advance
 
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)  # a Wednesday
 UNTIL = minute_of(NOW)
@@ -266,7 +271,72 @@ def test_a_level_that_operators_marked_as_new_is_no_anomaly() -> None:
     world.calls(UNTIL - 20, UNTIL, **review(6))
     mark = Mark("new_level", UNTIL - 30, None, "feature", "review")
     calm = replace(LIMITS, disabled=("entity_spend",))
-    assert [one.scope.value for one in judge(world.frame(marks=(mark,)), calm)] != ["review"]
+    assert "spend" in found(world.frame(), calm)
+    assert "spend" not in found(world.frame(marks=(mark,)), calm)
+
+
+def test_what_stays_high_must_be_higher_than_what_jumps() -> None:
+    past = World()
+    past.calls(UNTIL - 29 * DAY, UNTIL - 60, 5, **chat(50))
+    past.calls(UNTIL - 29 * DAY, UNTIL - 60, 5, **review(50))
+    calm = replace(LIMITS, disabled=("entity_spend",))
+
+    def spends(first_half: int, second_half: int) -> bool:
+        world = World(names=past.names, rows=list(past.rows))
+        world.calls(UNTIL - 60, UNTIL, **chat(10))
+        world.calls(UNTIL - 60, UNTIL - 30, **review(first_half))
+        world.calls(UNTIL - 30, UNTIL, **review(second_half))
+        return "spend" in found(world.frame(), calm)
+
+    assert spends(10, 18)
+    assert not spends(18, 18)
+    assert spends(21, 21)
+
+
+def test_a_day_is_compared_with_days_of_the_week_that_run_alike_and_no_others() -> None:
+    world = World()
+    for day in range(28, 0, -1):
+        since = UNTIL - day * DAY
+        world.calls(since - 180, since + 120, 5, **chat(20 if day % 7 in {3, 4} else 50))
+        if day % 7 == 0:
+            world.calls(since - 180, since + 120, 5, **review(10))
+    known = usual(View.of(world.frame(), ()).past, "calls", "feature")
+    assert known.days[world.names.code("feature", "chat")] == 20
+    assert known.level[-1, world.names.code("feature", "chat")] == 600
+    assert known.level[-1, world.names.code("feature", "review")] == 120
+
+
+def test_what_fires_goes_on_by_milder_limits_in_the_scopes_it_was_told_of() -> None:
+    world = past(present=False)
+    world.calls(UNTIL - 60, UNTIL, **chat(10))
+    world.calls(UNTIL - 60, UNTIL, **review(5, 0.01))
+    frame = world.frame()
+    seen = found(frame, LIMITS.eased)["spend"]
+    alert = advance(
+        None, seen, fresh=True, now=frame.now - timedelta(days=1), timing=Timing(*[timedelta()] * 2)
+    )[0]
+    assert alert
+    assert alert.state == "firing"
+    chats = (("feature", "chat"),)
+    cause = replace(seen.contributors[0], where=chats)
+    about_chat = replace(seen, scope=Scope(*chats[0]), contributors=(cause,))
+    other = replace(alert, finding=about_chat, told_causes=(chats,))
+    old = replace(alert, firing_since=frame.now - timedelta(days=6))
+    for one, goes_on in ((alert, True), (other, False), (old, False)):
+        told = judged(frame, LIMITS, {("spend", ""): one})
+        assert ("spend" in {found.rule for found in told}) == goes_on
+
+
+def test_a_feature_is_not_dearer_where_one_user_spends_too_much() -> None:
+    world = past()
+    dear = review(2, 0.08, 30_000)
+    everyone = World(names=world.names, rows=list(world.rows))
+    world.calls(UNTIL - 30, UNTIL, **dear, user="loop")
+    assert "unit_cost" not in (rules := found(world.frame()))
+    assert rules["entity_spend"].cause[-1] == ("user", "loop")
+    for place in range(30):
+        everyone.calls(UNTIL - 30 + place, UNTIL - 29 + place, **dear, user=f"u{place}")
+    assert "unit_cost" in found(everyone.frame())
 
 
 def test_a_user_never_seen_before_who_spends_much_is_a_page() -> None:
@@ -297,6 +367,15 @@ def test_a_price_that_changed_is_told_as_that_and_not_as_a_dearer_call() -> None
     assert set(rules) == {"price_change"}
     assert rules["price_change"].severity == "info"
     assert rules["price_change"].cause == (("model", "large"),)
+
+
+def test_what_a_new_price_makes_of_it_is_no_rise_of_spend() -> None:
+    world = past(present=False)
+    world.calls(UNTIL - 60, UNTIL, **chat(10))
+    world.calls(UNTIL - 60, UNTIL, **review(2, 0.064))
+    assert set(found(world.frame(), replace(LIMITS, disabled=("entity_spend",)))) == {
+        "price_change"
+    }
 
 
 def test_a_model_without_a_price_is_named() -> None:
@@ -359,11 +438,27 @@ def test_a_budget_is_a_ticket_at_four_fifths_and_a_page_when_it_is_spent() -> No
         ),
     )
     assert [(one.rule, one.severity) for one in month] == [("budget", "page")]
+    assert month[0].episode == "all calls, 2026-11"  # the next month's is another
     spent = month[0].observed
     tight = Budget(spent / Decimal("0.9"))
     assert [one.severity for one in judge(frame, replace(LIMITS, budgets=(tight,)))] == ["ticket"]
     wide = Budget(spent * 100)
     assert judge(frame, replace(LIMITS, budgets=(wide,))) == ()
+
+
+def test_a_budget_that_is_told_to_be_overrun_is_not_taken_back_by_the_noise_of_a_day() -> None:
+    world = past(days=45)
+    for day in range(0, 45, 3):
+        world.calls(UNTIL - day * DAY - 30, UNTIL - day * DAY - 20, **review(20 + day))
+    frame = world.frame()
+    forecast = month_end(*daily_pico(View.of(frame, ()), Scope()), frame.at)
+    assert forecast.interval
+    assert forecast.expected_pico
+    between = (forecast.interval.low_pico + forecast.expected_pico) // 2
+    limits = replace(LIMITS, budgets=(Budget(Decimal(between) / 10**12),))
+    assert judge(frame, limits, only="budget") == ()
+    (again,) = judge(frame, limits, only="budget", about=frozenset())
+    assert "heading for more" in again.title
 
 
 def test_the_pipelines_own_troubles_are_told() -> None:

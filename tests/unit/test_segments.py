@@ -86,6 +86,7 @@ def test_a_file_that_somebody_put_there_is_seen_and_breaks_nothing(
     folder.mkdir()
     for name in ("copy of yesterday.segment", "٣-1.segment", f"{'9' * 400}.segment"[-200:]):
         (folder / name).write_bytes(b"no frame")
+    (folder / "kept.segment").mkdir()
     opened = segments()
     backlog = opened.backlog()
     assert (backlog.segments, backlog.oldest_seconds) == (3, pytest.approx(0, abs=1))

@@ -61,7 +61,9 @@ class AppriseChannel:
     """One apprise URL."""
 
     def __init__(self, url: str, position: int, timeout_seconds: float) -> None:
-        self._url = url
+        # A service that takes fewer characters would refuse the whole message.
+        own = "" if "overflow=" in url else f"{'&' if '?' in url else '?'}overflow=truncate"
+        self._url = url + own
         self._timeout_seconds = timeout_seconds
         service = _opened(url)
         if service is None:
@@ -99,7 +101,7 @@ class AppriseChannel:
             key = f"dedup={message.incident}&action={'resolve' if over else 'trigger'}"
         else:
             return self._url
-        return f"{self._url}{'&' if '?' in self._url else '?'}{key}"
+        return f"{self._url}&{key}"
 
 
 def open_channels(settings: Alerts) -> list[Channel]:

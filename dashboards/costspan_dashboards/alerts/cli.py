@@ -181,6 +181,9 @@ def _silence(args: argparse.Namespace) -> int:
     from costspan_dashboards.alerts.silences import end_silence, matchers, silence, silences
 
     now = datetime.now(UTC)
+    if args.end and args.matcher:
+        msg = f"--end {args.end} ends one silence, by its id; leave out {' '.join(args.matcher)}"
+        raise Rejected(msg)
     if not args.end:
         about = matchers(args.matcher)
         with _writable() as store:
@@ -202,9 +205,9 @@ def _silence(args: argparse.Namespace) -> int:
 
 
 def _ack(args: argparse.Namespace) -> int:
+    from costspan_dashboards.alerts.incidents import members
     from costspan_dashboards.alerts.queries import live_alerts
-    from costspan_dashboards.alerts.silences import record
-    from costspan_dashboards.alerts.state import Action
+    from costspan_dashboards.alerts.silences import act_on
 
     with _writable() as store:
         known = {one.alert_id: one for one in live_alerts(store)}
@@ -212,11 +215,14 @@ def _ack(args: argparse.Namespace) -> int:
             msg = f"no alert {args.alert_id} goes on; known are {', '.join(known) or 'none'}"
             raise Rejected(msg)
         kind = "close" if args.close else "acknowledge"
-        record(store, Action(args.alert_id, kind, args.author, args.comment, datetime.now(UTC)))
+        alert = known[args.alert_id]
+        incident = [alert, *(members(alert, known.values()) if alert.incident else ())]
+        act_on(store, incident, kind, args.author, args.comment, datetime.now(UTC))
+    ids = [one.alert_id for one in incident]
     if args.json:
-        print(json.dumps({"alert_id": args.alert_id, "kind": kind}))
+        print(json.dumps({"alert_ids": ids, "kind": kind}))
     else:
-        print(f"{args.alert_id}: {kind}; the next evaluation takes it up")
+        print(f"{', '.join(ids)}: {kind}; the next evaluation takes it up")
     return 0
 
 

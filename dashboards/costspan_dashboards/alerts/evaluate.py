@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from threading import Lock
 
 from pydantic import TypeAdapter
@@ -42,7 +42,6 @@ JOB = "alerts"
 
 _PACKAGE = "costspan_dashboards.alerts"
 _ELSEWHERE = (ALERTMANAGER, HEARTBEAT)
-_HABIT = timedelta(days=5)
 _ALERT = TypeAdapter(Alert)
 _one_at_a_time = Lock()
 """The scheduler's run and a person's must not both step the same alert."""
@@ -177,16 +176,17 @@ def judged(
     still = [
         replace(one, severity="info")  # it is no worse than it was
         for key in sorted(up)
-        if key[0] in EASED and not _is_habit(alerts[key], frame.now)
+        if _is_eased(alerts[key], frame.now)
         for one in judge(frame, limits.eased, only=key[0], about=_told_of(alerts[key]))
         if key_of(one) == key
     ]
     return (*found, *still)
 
 
-def _is_habit(alert: Alert, now: datetime) -> bool:
-    """Say whether an alert lasts for so long that what is usual has become another."""
-    return alert.firing_since is not None and now - alert.firing_since > _HABIT
+def _is_eased(alert: Alert, now: datetime) -> bool:
+    """Say whether an alert goes on by milder limits."""
+    longest = EASED.get(alert.finding.rule)
+    return bool(longest and alert.firing_since and now - alert.firing_since <= longest)
 
 
 def _told_of(alert: Alert) -> frozenset[Scope]:

@@ -160,6 +160,12 @@ def against_text(what: str, basis: Basis) -> str:
     return f"{what} of {basis}"
 
 
+def median_text(basis: Basis) -> str:
+    """Return what `scopes.usual` is the level of."""
+    more = ", and of days of the week that run alike" if basis.kind == "same hour of week" else ""
+    return f"{against_text('median', basis)}{more}"
+
+
 def find(
     view: View,
     rule: str,
@@ -265,7 +271,8 @@ def cause_text(explanation: Explanation, noun: str) -> list[str]:
         return [f"No single cause: it is spread over everything{besides}."]
     lines: list[str] = []
     for place, one in enumerate(explanation.contributors):
-        all_of_it = " & ".join(f"{name}={value}" for name, value in one.also)
+        also = [pair for pair in one.also if pair not in one.where]
+        all_of_it = " & ".join(f"{name}={value}" for name, value in also)
         besides = f" (nearly all of it {all_of_it})" if all_of_it else ""
         lead = f"{one.share * 100:.0f} % of the {noun} is" if not place else f"{one.share:.0%} is"
         lines.append(f"{lead} {one}{besides}.")

@@ -16,13 +16,20 @@ Floats = NDArray[np.float64]
 COVERAGE = 0.8
 """How often the interval shall hold the month's total."""
 LEAST_DAYS = 5
-"""Whole days before a forecast, and before each of those it is replayed from."""
-LEAST_ORIGINS = 5
-"""Past days to replay from; with fewer there is no interval. Where the past is short, shorter
-stretches are replayed; their errors are the larger ones."""
+"""Whole days before a forecast."""
+LEAST_INTERVAL_DAYS = 10
+"""Whole days before there is an interval."""
+ENOUGH_ORIGINS = 20
+"""Past days to replay from. With fewer the interval is wide, and no ground to tell anybody."""
 _LEVEL_DAYS = 10
 _PROFILE_DAYS = 56
 _WEEK = 7
+_REPLAYS = (
+    (10, ENOUGH_ORIGINS, _WEEK),
+    (LEAST_DAYS, LEAST_INTERVAL_DAYS - LEAST_DAYS, 1),
+)
+"""Days before each origin, origins at least, and days replayed at least: the surer way first. Where
+the past is short, shorter stretches are replayed; their errors are the larger ones."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 
@@ -66,10 +73,8 @@ def month_end(first_day: int, daily_pico: Ints, at: datetime) -> Forecast:
     ahead = expected_days(first_day, past, days)
     ahead[0] *= (today + _DAY - at) / _DAY
     rest = float(ahead.sum())
-    replayable = len(past) - LEAST_DAYS - LEAST_ORIGINS + 1
-    errors = _replayed(first_day, past, min(days, max(replayable, 1)))
-    interval = None
-    if len(errors) >= LEAST_ORIGINS:
+    errors, interval = _errors(first_day, past, days), None
+    if len(errors):
         wide = _conformal(np.abs(errors))
         low, high = rest * max(1 - wide, 0.0), rest * (1 + wide)
         interval = Interval(spent + round(low), spent + round(high))
@@ -101,10 +106,20 @@ def _weekday_profile(weekday: Ints, past: Floats) -> Floats:
     return profile / profile.mean()
 
 
-def _replayed(first_day: int, past: Floats, days: int) -> Floats:
+def _errors(first_day: int, past: Floats, days: int) -> Floats:
+    """Return the errors of past forecasts; none where there are too few."""
+    for before, origins, least in _REPLAYS:
+        replayed = min(days, len(past) - before - origins + 1)
+        if replayed >= min(days, least):
+            errors = _replayed(first_day, past, replayed, before)
+            return errors if len(errors) >= origins else errors[:0]
+    return np.array([])
+
+
+def _replayed(first_day: int, past: Floats, days: int, before: int) -> Floats:
     """Return by what part of the forecast the same many days turned out otherwise, each origin."""
     errors: list[float] = []
-    for origin in range(LEAST_DAYS, len(past) - days + 1):
+    for origin in range(before, len(past) - days + 1):
         expected = float(expected_days(first_day, past[:origin], days).sum())
         if expected > 0:
             errors.append(float(past[origin : origin + days].sum()) / expected - 1)

@@ -3,7 +3,9 @@
 Every rule asks three things at once: is it rare, is it big, and is it worth something?
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
 from typing import Literal
@@ -131,8 +133,15 @@ class PlumbingLimits:
     """After the review date a ticket follows the info."""
 
 
-EASED = frozenset({"errors", "rate_limited", "spend"})
-"""Rules whose alerts end by milder limits than they begin by."""
+_HABIT, _MONTH = timedelta(days=5), timedelta(days=31)
+EASED: Mapping[str, timedelta] = {
+    "errors": _HABIT,
+    "rate_limited": _HABIT,
+    "spend": _HABIT,
+    "budget": _MONTH,
+}
+"""Rules whose alerts end by milder limits than they begin by, and for how long they do: what lasts
+for longer is what is usual by then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,14 +60,16 @@ def compose(
         "runbook": f"{root}/alerts?{urlencode({'runbook': found.rule})}",
     }
     examples = [f"{root}{one.link}" for one in found.examples[:_MOST_EXAMPLES]]
-    lines = [_first_line(alert, reason), *found.facts]
-    lines += [f"Also: {one.finding.rule}: {one.finding.title}" for one in fellows]
-    lines += [f"Example: {example}" for example in examples]
-    lines += [
+    lines = [
+        _first_line(alert, reason),
+        *found.facts,
         f"Look at: {links['calls']}",
         f"What to do: {links['runbook']}",
         f"Silence it: {links['silence']}",
         f"Severity {found.severity}, rule {found.rule}, fingerprint {alert.fingerprint}.",
+        # What may be cut off where a service takes fewer characters.
+        *(f"Also: {one.finding.rule}: {one.finding.title}" for one in fellows),
+        *(f"Example: {example}" for example in examples),
         f"Alert {alert.alert_id}, message {message_id}.",
     ]
     payload: dict[str, Any] = {

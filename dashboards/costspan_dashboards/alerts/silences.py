@@ -1,7 +1,7 @@
 """Silences and operator's marks: what people say about alerts, and what that is kept as."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -11,12 +11,14 @@ from uuid import uuid4
 from costspan.errors import Rejected
 from costspan_collector.store import Store, load_sql
 from costspan_dashboards.alerts.cause import DIMENSIONS
-from costspan_dashboards.alerts.finding import Finding
+from costspan_dashboards.alerts.finding import SEVERITIES, Finding
 from costspan_dashboards.alerts.frame import Mark, minute_of
-from costspan_dashboards.alerts.state import Action
+from costspan_dashboards.alerts.runbooks import RUNBOOKS
+from costspan_dashboards.alerts.state import Action, ActionKind, Alert
 
 _PACKAGE = "costspan_dashboards.alerts"
 _NAMES = ("rule", "severity", *DIMENSIONS)
+_KNOWN: Mapping[str, Sequence[str]] = {"rule": tuple(RUNBOOKS), "severity": SEVERITIES}
 _MATCHER = re.compile(r"(\w+)=(.+)", re.DOTALL)
 
 Matchers = dict[str, str]
@@ -78,7 +80,7 @@ def matchers(texts: Iterable[str]) -> Matchers:
     """Return what `name=value` texts ask for.
 
     Raises:
-        Rejected: there is none, or one is not of that form.
+        Rejected: there is none, or one is not of that form or can never hold.
     """
     found: Matchers = {}
     for text in texts:
@@ -86,7 +88,15 @@ def matchers(texts: Iterable[str]) -> Matchers:
         if not match or match[1] not in _NAMES:
             msg = f"{text!r} is not name=value with a name of {', '.join(_NAMES)}"
             raise Rejected(msg)
-        found[match[1]] = match[2]
+        name, value = match[1], match[2]
+        known = _KNOWN.get(name, (value,))
+        if name in found:
+            msg = f"{name} is given twice; * stands for any text"
+            raise Rejected(msg)
+        if not any(fnmatchcase(one, value) for one in known):
+            msg = f"no {name} is called {value}; there are {', '.join(known)}"
+            raise Rejected(msg)
+        found[name] = value
     if not found:
         msg = "a silence of everything is not made: say what it is about, such as rule=latency"
         raise Rejected(msg)
@@ -162,17 +172,25 @@ def marks(store: Store) -> list[OperatorMark]:
     return store.select(load_sql(_PACKAGE, "marks"), OperatorMark)
 
 
-def record(store: Store, action: Action) -> None:
-    """Keep what a person did with an alert; the next evaluation takes it up.
+def act_on(
+    store: Store,
+    alerts: Iterable[Alert],
+    kind: ActionKind,
+    author: str,
+    comment: str,
+    now: datetime,
+) -> None:
+    """Keep what a person did with the alerts of an incident; the next evaluation takes it up.
 
     Raises:
         Rejected: nobody says that they did it.
         Unavailable: the store did not answer.
     """
-    if not action.author.strip():
+    if not author.strip():
         msg = "say who you are, so that others know who has the alert"
         raise Rejected(msg)
-    store.insert("alert_actions", [action])
+    made = [Action(one.alert_id, kind, author.strip(), comment.strip(), now) for one in alerts]
+    store.insert("alert_actions", made)
 
 
 def actions(store: Store, alert_ids: Iterable[str]) -> list[Action]:

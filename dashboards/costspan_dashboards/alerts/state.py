@@ -17,6 +17,8 @@ from costspan_dashboards.alerts.limits import EASED
 
 State = Literal["pending", "firing", "acknowledged", "stale", "resolved", "closed", "inactive"]
 
+ActionKind = Literal["acknowledge", "close"]
+
 RULE_CHANGED = "rule changed"
 
 _LIVE = frozenset({"pending", "firing", "acknowledged", "stale"})
@@ -117,7 +119,7 @@ class Action:
     """What a person did with an alert."""
 
     alert_id: str
-    kind: Literal["acknowledge", "close"]
+    kind: ActionKind
     author: str
     comment: str
     at: datetime
@@ -162,7 +164,7 @@ def advance(
         return step(replace(seen, ended_at=now), "inactive", "went away by itself")
     well_since = alert.well_since or now
     seen = replace(seen, well_since=well_since)
-    if now - well_since >= _rest(seen, well_since, timing):
+    if now - well_since >= _rest(seen, timing):
         if alert.dismissed:
             return replace(seen, dismissed=False), ()
         return step(replace(seen, ended_at=now), "resolved", "back to usual", tells=True)
@@ -200,11 +202,11 @@ def worse(one: Severity, other: Severity) -> bool:
     return SEVERITIES.index(one) > SEVERITIES.index(other)
 
 
-def _rest(alert: Alert, well_since: datetime, timing: Timing) -> timedelta:
+def _rest(alert: Alert, timing: Timing) -> timedelta:
     """Return how long all must be well: what went up and down for days is not over in minutes."""
     if alert.finding.rule not in EASED or alert.firing_since is None:
         return timing.keep_firing_for
-    lasted = well_since - alert.firing_since
+    lasted = alert.last_breach_at - alert.firing_since
     return max(timing.keep_firing_for, min(lasted * _REST_PART, _MOST_REST))
 
 

@@ -26,15 +26,15 @@ from costspan_dashboards.alerts.runbooks import RUNBOOKS
 from costspan_dashboards.alerts.silences import (
     OperatorMark,
     Silence,
+    act_on,
     end_silence,
     mark,
     marks,
-    record,
     silence,
     silences,
     undo,
 )
-from costspan_dashboards.alerts.state import Action, Alert
+from costspan_dashboards.alerts.state import Alert
 from costspan_dashboards.figures import (
     age_text,
     cost_text,
@@ -191,8 +191,10 @@ def _card(alert: Alert, others: Sequence[Alert], now: datetime) -> None:
                 },
             )
         with st.container(horizontal=True):
-            st.link_button("Open these calls", found.link, icon=":material/list:")
-            _actions(alert, now)
+            if found.link != "/alerts":
+                what = "these calls" if found.link.startswith("/calls") else "the page"
+                st.link_button(f"Open {what}", found.link, icon=":material/list:")
+            _actions(alert, others, now)
         if found.rule in RUNBOOKS:
             with st.expander("What to do"):
                 st.markdown(RUNBOOKS[found.rule])
@@ -210,37 +212,42 @@ def _card(alert: Alert, others: Sequence[Alert], now: datetime) -> None:
         )
 
 
-def _actions(alert: Alert, now: datetime) -> None:
+def _actions(alert: Alert, others: Sequence[Alert], now: datetime) -> None:
+    incident = [alert, *others]
     with st.popover("I have it", icon=":material/front_hand:"), st.form(f"ack {alert.alert_id}"):
         st.caption("It is not told again, unless it gets worse.")
         author, comment = _who(alert.alert_id, "ack")
         if st.form_submit_button("Acknowledge"):
             _write(
-                lambda store: record(
-                    store, Action(alert.alert_id, "acknowledge", author, comment, now)
-                ),
+                lambda store: act_on(store, incident, "acknowledge", author, comment, now),
                 "The next evaluation takes it up.",
             )
         if st.form_submit_button("Close, though it goes on"):
             _write(
-                lambda store: record(store, Action(alert.alert_id, "close", author, comment, now)),
+                lambda store: act_on(store, incident, "close", author, comment, now),
                 "The next evaluation closes it.",
             )
     with (
         st.popover("Silence", icon=":material/notifications_off:"),
         st.form(f"silence {alert.alert_id}"),
     ):
-        about = {"rule": alert.finding.rule, **dict(alert.finding.where)}
-        named = ", ".join(f"{name}={value}" for name, value in about.items())
+        abouts = [{"rule": one.finding.rule, **dict(one.finding.where)} for one in incident]
+        named = "; ".join(
+            ", ".join(f"{name}={value}" for name, value in about.items()) for about in abouts
+        )
         st.caption(f"Nobody is told of alerts with {escaped(named)}.")
         author, comment = _who(alert.alert_id, "silence")
         length = st.selectbox("For", list(_SILENCE_FOR), key=f"for {alert.alert_id}")
         if st.form_submit_button("Silence"):
             ends_at = now + _SILENCE_FOR[length]
             _write(
-                lambda store: silence(store, about, author, comment, ends_at, now),
+                lambda store: [
+                    silence(store, about, author, comment, ends_at, now) for about in abouts
+                ],
                 "Silenced from the next evaluation on.",
             )
+    if not alert.finding.window_minutes:  # it is not about calls, which alone have a usual
+        return
     with st.popover("Expected", icon=":material/flag:"), st.form(f"mark {alert.alert_id}"):
         where = next(
             (pair for pair in alert.finding.where if pair[0] in _LEVEL_DIMENSIONS), ("", "")

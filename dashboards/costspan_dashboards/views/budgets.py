@@ -7,7 +7,7 @@ import streamlit as st
 
 from costspan_collector.settings import read_settings
 from costspan_collector.store import Store
-from costspan_dashboards.alerts.forecast import COVERAGE, LEAST_DAYS, LEAST_ORIGINS
+from costspan_dashboards.alerts.forecast import COVERAGE, LEAST_DAYS, LEAST_INTERVAL_DAYS
 from costspan_dashboards.alerts.outlook import Outlook, outlooks
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.figures import escaped, percent_text, time_text, unpriced_text, usd_text
@@ -17,7 +17,7 @@ _PICO = 10**12
 
 def draw(store: Store, now: datetime) -> None:
     """Draw the page."""
-    settings = read_settings(Alerts)
+    settings = _settings()
     until, found = outlooks(store, settings.limits.budgets, settings.watermark, now)
     everything, budgets = found[0], [one for one in found if one.budget_usd is not None]
     st.subheader(f"{until:%B %Y} (UTC), USD, estimated")
@@ -55,6 +55,12 @@ def draw(store: Store, now: datetime) -> None:
     )
 
 
+@st.cache_resource(show_spinner=False)
+def _settings() -> Alerts:
+    """Return what alerts go by: the file is read once, at start, as they do."""
+    return read_settings(Alerts)
+
+
 def _spent(one: Outlook) -> Decimal:
     return Decimal(one.forecast.spent_pico) / _PICO
 
@@ -87,7 +93,7 @@ def _known_from(one: Outlook) -> str:
     if forecast.expected_pico is None:
         return f"A forecast needs {LEAST_DAYS} whole days of calls."
     if forecast.interval is None:
-        return f"How sure it is can be told from {LEAST_DAYS + LEAST_ORIGINS} whole days on."
+        return f"How sure it is can be told from {LEAST_INTERVAL_DAYS} whole days on."
     return f"How sure it is, the same forecast tells, made on {forecast.origins} past days."
 
 

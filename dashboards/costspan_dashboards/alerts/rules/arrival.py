@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from costspan_dashboards.alerts.finding import Finding, Seen, against_text, find, percent, single
+from costspan_dashboards.alerts.finding import Finding, Seen, find, median_text, percent, single
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
     Cells,
@@ -113,7 +113,7 @@ def traffic_drop(view: View, limits: Limits) -> list[Finding]:
                 f"minutes, usually {first.usual:,.0f}"
             ),
             unit="calls",
-            against=against_text("median", past.basis),
+            against=median_text(past.basis),
             explanation=single(first),
             others=seen,
             noun="missing calls",
@@ -127,9 +127,9 @@ def _missed(recent: Cells, dimension: str, until: int, size: int) -> Floats:
     """Return how many calls came, a day or two ago, in the stretch since the last call."""
     hours = DAY_MINUTES // 60
     back = (until - 1 - recent.minute) // 60
-    calls = np.zeros((3 * hours, size))
     near = back < 3 * hours
-    np.add.at(calls, (back[near], recent.code(dimension)[near]), recent.count("calls")[near])
+    place = back[near] * size + recent.code(dimension)[near]
+    calls = tally(place, recent.count("calls")[near], 3 * hours * size).reshape(-1, size)
     silent = np.logical_and.accumulate(calls[:hours] == 0, axis=0)
     one, two = ((calls[day * hours :][:hours] * silent).sum(axis=0) for day in (1, 2))
     return np.minimum(one, two)
@@ -216,7 +216,7 @@ def _expected_calls(view: View) -> tuple[float, str]:
     past = view.past
     if past.basis.seasonal:
         level = usual(past, "calls", "", rising=False).level[-1, 0]
-        return float(level) / WINDOWS_MINUTES[-1], against_text("median", past.basis)
+        return float(level) / WINDOWS_MINUTES[-1], median_text(past.basis)
     first = minute_of(view.frame.latest_arrival) if view.frame.latest_arrival else 0
     before = past.history.recent.between(first - 120, first - first % 60)
     return float(before.count("calls").sum()) / 120, "the hours before"

@@ -7,14 +7,13 @@ import numpy as np
 
 from costspan_dashboards.alerts.cause import Explanation, Table, explain
 from costspan_dashboards.alerts.finding import Finding, Severity, cause_text, link
-from costspan_dashboards.alerts.forecast import COVERAGE, LEAST_ORIGINS, Forecast, month_end
+from costspan_dashboards.alerts.forecast import COVERAGE, ENOUGH_ORIGINS, Forecast, month_end
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
     DIMENSIONS,
     Cells,
     Ints,
     minute_of,
-    time_of,
 )
 from costspan_dashboards.alerts.limits import Budget, Limits
 from costspan_dashboards.alerts.rules.usage import PICO
@@ -54,8 +53,11 @@ def _judged(view: View, plan: Budget) -> Finding | None:
     spent = Decimal(forecast.spent_pico) / PICO
     share = spent / plan.usd_per_month
     # Even the low end: a forecast that is as likely wrong as right is nothing to be told of.
-    interval = forecast.interval
-    heading = interval is not None and Decimal(interval.low_pico) / PICO > plan.usd_per_month
+    interval = forecast.interval if forecast.origins >= ENOUGH_ORIGINS else None
+    likely = interval.low_pico if interval else 0
+    if interval and view.about is not None:  # it was: the next days' noise does not take it back
+        likely = forecast.expected_pico or 0
+    heading = Decimal(likely) / PICO > plan.usd_per_month
     if share < _TICKET_AT and not heading:
         return None
     severity: Severity = "page" if share >= 1 else "ticket"
@@ -64,7 +66,7 @@ def _judged(view: View, plan: Budget) -> Finding | None:
         rule="budget",
         severity=severity,
         scope=Scope(plan.dimension, plan.value),
-        since=time_of(minute_of(month)),
+        since=now,
         until=now,
         observed=spent,
         usual=plan.usd_per_month,
@@ -84,7 +86,7 @@ def _judged(view: View, plan: Budget) -> Finding | None:
         examples=(),
         link=link("budget", Scope(plan.dimension, plan.value), explanation.contributors),
         waiting=f"{_a_day(view, plan)} a day are spent now.",
-        episode=str(plan),
+        episode=f"{plan}, {month:%Y-%m}",
     )
 
 
@@ -134,10 +136,7 @@ def _outlook(forecast: Forecast) -> str:
         return "There is too little history for a forecast of the month."
     expected = f"The month is heading for {_usd(forecast.expected_pico)}"
     if forecast.interval is None:
-        return (
-            f"{expected}; there is too little history to say how sure that is "
-            f"({forecast.origins} of {LEAST_ORIGINS} past days to replay the forecast from)."
-        )
+        return f"{expected}; there is too little history to say how sure that is."
     low, high = _usd(forecast.interval.low_pico), _usd(forecast.interval.high_pico)
     return f"{expected}, between {low} and {high} in {COVERAGE:.0%} of such cases."
 

@@ -10,6 +10,10 @@ from costspan_dashboards.alerts.scopes import Scope, View
 from costspan_dashboards.figures import usd_text
 
 _HOUR_SECONDS = 3600
+_PAGES = {
+    "reconciliation_drift": "/reconciliation",
+    "billing_key_failing": "/reconciliation",
+}
 
 
 def collector_loss(view: View, limits: Limits) -> list[Finding]:
@@ -170,7 +174,9 @@ def _job(view: View, limits: Limits, job: JobHealth) -> Iterator[Finding]:
         "minutes",
         [
             f"It should run every {job.expected_every.total_seconds() / 60:.0f} minutes.",
-            f"It failed {job.failures} times in a row; the last time: {job.detail}.",
+            f"It failed {job.failures} times in a row; the last time: {job.detail}."
+            if job.failures
+            else f"When it ran last, it said: {job.detail}.",
         ],
         episode=job.job,
     )
@@ -205,6 +211,6 @@ def _finding(
         contributors=(),
         shared=(),
         examples=(),
-        link="/",
+        link=_PAGES.get(rule, "/alerts"),
         episode=episode,
     )

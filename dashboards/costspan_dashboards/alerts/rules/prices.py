@@ -52,10 +52,10 @@ def price(figures: Floats, meter: str) -> Floats:
     return np.where(tokens > 0, cost / np.maximum(tokens, 1), 0.0)
 
 
-def at_past_prices(view: View, dimension: str) -> Floats:
-    """Return what the present would cost at the prices of the last four weeks, by window and value.
+def at_past_prices(view: View) -> Leaves:
+    """Return what the present would cost at the prices of the last four weeks, and what it does.
 
-    In pico-dollars. What new prices make of it is `price_change`'s and the budgets' business.
+    In pico-dollars, by window. What new prices make of it is `price_change`'s and the budgets' business.
     """
     leaves = view.leaves
     model = leaves.codes[DIMENSIONS.index("model")]
@@ -68,5 +68,4 @@ def at_past_prices(view: View, dimension: str) -> Floats:
             known = (was > 0) & (is_now > 0)
             factor = np.where(known, was / np.where(known, is_now, 1.0), 1.0)
             cost[place] += row[place] * (factor[model] - 1)
-    priced = Leaves(leaves.names, leaves.codes, cost[None])
-    return view.past.without_new_levels(priced, dimension).by(dimension)[0]
+    return Leaves(leaves.names, leaves.codes, np.stack([cost, leaves.figures[figure("cost_pico")]]))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costspan_dashboards.alerts.cause import DIMENSIONS as CAUSES
 from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs, explain
@@ -12,14 +13,15 @@ from costspan_dashboards.alerts.finding import (
     Finding,
     Seen,
     Severity,
-    against_text,
     exact,
     find,
     leader,
     matching,
+    median_text,
 )
 from costspan_dashboards.alerts.frame import (
     Cells,
+    Floats,
     Ints,
     tally,
 )
@@ -29,6 +31,7 @@ from costspan_dashboards.alerts.rules.prices import at_past_prices
 from costspan_dashboards.alerts.rules.usage import PICO, alike, lasting, rows, told_change
 from costspan_dashboards.alerts.scopes import (
     WINDOWS_MINUTES,
+    Leaves,
     Scope,
     View,
     figure,
@@ -43,8 +46,8 @@ _AS_LIKELY = 0.15
 _KEEPS = 0.15
 """What grew from next to nothing has a high score; another cause of as many dollars has a lower."""
 _MOST_GROWTH = 10.0
-_WINDOWS_MINUTES = (15, 30, 60)
-"""The first for a jump that pages, the second for a jump, the last for what is high."""
+_FAST, _HALF, _HOUR = (WINDOWS_MINUTES.index(minutes) for minutes in (15, 30, 60))
+"""The first window is for a jump that pages, the second for a jump, the last for what is high."""
 _LEAST_BEFORE = 0.8
 """Times the usual: a half hour before that was low makes no jump."""
 _LATELY_MINUTES = 15
@@ -54,10 +57,11 @@ def spend(view: View, limits: Limits) -> list[Finding]:
     """Find scopes that spend more an hour than is usual for them."""
     if not view.past.basis.seasonal:
         return []
+    costs = at_past_prices(view)
     seen = [
         one
         for dimension in view.scopes
-        for one in _too_much(view, limits.spend, dimension)
+        for one in _too_much(view, limits.spend, dimension, costs)
         if view.asks(one.scope)
     ]
     if not seen:
@@ -81,7 +85,7 @@ def spend(view: View, limits: Limits) -> list[Finding]:
                 f"Spend of {first.scope} is {_usd(first.observed)}/h, usually {_usd(first.usual)}/h"
             ),
             unit="usd_per_hour",
-            against=against_text("median", view.past.basis),
+            against=median_text(view.past.basis),
             explanation=explanation,
             others=seen,
             noun="excess dollars",
@@ -178,36 +182,19 @@ def spenders(view: View, limits: Limits) -> tuple[dict[int, Seen], frozenset[int
     return seen, users.known
 
 
-def _too_much(view: View, gates: SpendLimits, dimension: str) -> list[Seen]:
+def _too_much(view: View, gates: SpendLimits, dimension: str, costs: Leaves) -> list[Seen]:
     past, now = view.past, view.by(dimension)
     known = usual(past, "cost_pico", dimension)
     before = past.by(dimension)[figure("cost_usd_squared")]
     days = [day - 1 for day in past.basis.days]
     least_excess = float(gates.min_excess_usd_per_hour)
     floor = 0.1 if len(days) >= _ENOUGH_DAYS else 0.5
-    cost = at_past_prices(view, dimension)
-    ratio = cost / np.maximum(known.level, 1e-12)
-    fast, half, hour = (WINDOWS_MINUTES.index(minutes) for minutes in _WINDOWS_MINUTES)
-    level = known.level
-    jump = {
-        place: ratio[place] ** 2
-        / np.maximum((cost[hour] - cost[place]) / np.maximum(level[hour] - level[place], 1e-12),
-                     _LEAST_BEFORE)
-        for place in (fast, half)
-    }  # fmt: skip
-    many = now[figure("calls")] >= gates.min_calls * np.array(WINDOWS_MINUTES)[:, None] / 15
-    goes_on = ~many[fast] | (ratio[fast] >= gates.min_jump_ratio)
-    enough = {
-        fast: jump[fast] >= 2 * gates.min_jump,
-        half: (ratio[half] >= gates.min_jump_ratio) & (jump[half] >= gates.min_jump),
-        hour: (ratio[hour] >= gates.min_ratio) & goes_on,
-    }
+    cost, spent = past.without_new_levels(costs, dimension).by(dimension)
     found: dict[int, Seen] = {}
-    for place, over in enough.items():
-        minutes = WINDOWS_MINUTES[place]
-        per_hour = 60 / minutes
-        observed, level = cost[place] / PICO * per_hour, known.level[place] / PICO * per_hour
-        excess = observed - level
+    for place, over in _high(cost, known.level, now[figure("calls")], gates).items():
+        per_hour = 60 / WINDOWS_MINUTES[place]
+        level = known.level[place] / PICO * per_hour
+        excess = cost[place] / PICO * per_hour - level
         # Few and dear calls scatter by themselves: a compound Poisson sum.
         by_chance = np.sqrt(before[days, place].mean(axis=0)) * per_hour
         spread = np.maximum.reduce(
@@ -222,16 +209,36 @@ def _too_much(view: View, gates: SpendLimits, dimension: str) -> list[Seen]:
         over &= (excess >= least_excess) & (excess > gates.z * spread)
         over &= (excess / per_hour) ** 2 / squares >= gates.min_calls
         if not past.basis.whole_week:  # it may have seen a weekend only: Monday is no anomaly
-            over &= ratio[place] >= 2 * gates.min_ratio
-        if place == fast:
+            over &= cost[place] >= 2 * gates.min_ratio * known.level[place]
+        if place == _FAST:
             over &= excess >= float(gates.page_excess_usd_per_hour)
-        spent = now[figure("cost_pico")][place] / PICO * per_hour
-        for code in np.flatnonzero(over).tolist():
-            if code in found or (dimension and not code) or not known.days[code]:
+        observed = spent[place] / PICO * per_hour
+        for code in np.flatnonzero(over & (known.days > 0)).tolist():
+            if code in found or (dimension and not code):
                 continue
-            found[code] = _seen(view.scope(dimension, code), minutes, gates, float(spent[code]),
-                                float(level[code]), int(now[figure("calls")][place, code]))  # fmt: skip
+            found[code] = _seen(view.scope(dimension, code), WINDOWS_MINUTES[place], gates,
+                                float(observed[code]), float(level[code]),
+                                int(now[figure("calls")][place, code]))  # fmt: skip
     return list(found.values())
+
+
+def _high(
+    cost: Floats, level: Floats, calls: Floats, gates: SpendLimits
+) -> dict[int, NDArray[np.bool_]]:
+    """Return by window what is high enough: at once, or in the whole hour and still."""
+    ratio = cost / np.maximum(level, 1e-12)
+
+    def jump(place: int) -> Floats:
+        rest = np.maximum(level[_HOUR] - level[place], 1e-12)
+        earlier = (cost[_HOUR] - cost[place]) / rest
+        return ratio[place] ** 2 / np.maximum(earlier, _LEAST_BEFORE)
+
+    few = calls[_FAST] < gates.min_calls
+    return {
+        _FAST: jump(_FAST) >= 2 * gates.min_jump,
+        _HALF: (ratio[_HALF] >= gates.min_jump_ratio) & (jump(_HALF) >= gates.min_jump),
+        _HOUR: (ratio[_HOUR] >= gates.min_ratio) & (few | (ratio[_FAST] >= gates.min_jump_ratio)),
+    }
 
 
 def _seen(

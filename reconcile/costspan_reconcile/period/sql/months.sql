@@ -1,7 +1,7 @@
 -- One row per month that has a reconciled day or was ever moved, newest first: its state.
 -- parameters: none
 SELECT
-    months.month AS month,
+    month,
     if(moved.state = '', 'OPEN', moved.state) AS state,
     if(moved.state = '', NULL, toNullable(moved.at)) AS at,
     moved.actor AS actor,
@@ -18,18 +18,12 @@ SELECT
     days.ledger_usd AS ledger_usd
 FROM
 (
-    SELECT toStartOfMonth(day) AS month FROM current_recon_days
-    UNION DISTINCT
-    SELECT month FROM periods
-) AS months
-LEFT JOIN current_periods AS moved ON moved.month = months.month
-LEFT JOIN
-(
     SELECT
         toStartOfMonth(day) AS month,
         countIf(day_state = 'FINAL') AS final_days,
         sum(billed_usd) AS ledger_usd
     FROM current_recon_days
     GROUP BY month
-) AS days ON days.month = months.month
+) AS days
+FULL JOIN current_periods AS moved USING (month)
 ORDER BY month DESC
