@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,10 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"costspan: command {point.name} is broken: {error!r}", file=sys.stderr)
     parsed = parser.parse_args(arguments)
     try:
-        return int(parsed.run(parsed) or 0)
+        status = int(parsed.run(parsed) or 0)
+        sys.stdout.flush()
     except CostspanError as error:
         print(f"costspan: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads this, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def add_price(commands: "Commands") -> None:

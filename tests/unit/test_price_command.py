@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -244,3 +247,17 @@ def test_a_command_that_is_broken_is_named_and_the_others_work(
     assert "total" in written.out
     assert written.err.startswith("costspan: command gone is broken: ModuleNotFoundError")
     assert written.err.count("\n") == 1
+
+
+def test_who_reads_no_further_gets_no_error(response: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        ended = subprocess.run(
+            [sys.executable, "-m", "costspan", "price", str(response)],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "")

@@ -172,7 +172,7 @@ def spenders(view: View, limits: Limits) -> tuple[dict[int, Seen], frozenset[int
     seen: dict[int, Seen] = {}
     for code in suspects.tolist():
         mine = own.where(own.code("user") == code)
-        usually = float(mine.count("cost_pico").sum()) / (PICO * hours * days)
+        usually = _by_feature(mine) / (PICO * hours * days)
         by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / days)
         for minutes in WINDOWS_MINUTES:
             one = _spends(view, gates, code, minutes, usually, float(by_chance))
@@ -271,7 +271,7 @@ def _costly(view: View, gates: SpendLimits) -> Ints:
 
 
 def _spends(
-    view: View, gates: SpendLimits, code: int, minutes: int, usually: float, by_chance: float
+    view: View, gates: SpendLimits, code: int, minutes: int, usually: Floats, by_chance: float
 ) -> Seen | None:
     cells = view.frame.window(minutes)
     mine = cells.where(cells.code("user") == code)
@@ -279,7 +279,7 @@ def _spends(
         return None
     cost = float(mine.count("cost_pico").sum()) / PICO
     rate = cost * 60 / minutes
-    level = usually * _peers_growth(view, mine, usually, minutes)
+    level = float((usually * _peers_growth(view, mine, usually, minutes)).sum())
     excess = rate - level
     squares = max(float(mine.sum("cost_usd_squared").sum()), 1e-30)
     noise = max(
@@ -297,19 +297,22 @@ def _spends(
     return _seen(scope, minutes, gates, rate, level, int(mine.count("calls").sum()))
 
 
-def _peers_growth(view: View, mine: Cells, usually: float, minutes: int) -> float:
-    """Return how much more the others of the user's feature spend than usual; never less than 1."""
-    feature = int(tally(mine.code("feature"), mine.count("cost_pico")).argmax())
+def _by_feature(cells: Cells) -> Floats:
+    """Return pico-dollars by feature."""
+    size = cells.names.size("feature")
+    return tally(cells.code("feature"), cells.count("cost_pico"), size)
+
+
+def _peers_growth(view: View, mine: Cells, usually: Floats, minutes: int) -> Floats:
+    """Return by feature how much more its other users spend than usual; never less than 1."""
     place = WINDOWS_MINUTES.index(minutes)
     per_hour = 60 / minutes / PICO
-    now = view.by("feature")[figure("cost_pico")][place, feature] * per_hour
-    own = float(mine.count("cost_pico").sum()) * per_hour
     days = [day - 1 for day in view.past.basis.days]  # as the user's own past
-    cost = view.past.by("feature")[figure("cost_pico")]
-    before = float(cost[days, place, feature].mean()) * per_hour
-    if before - usually <= 0:
-        return 1.0
-    return min(max((now - own) / (before - usually), 1.0), _MOST_GROWTH)
+    now = view.by("feature")[figure("cost_pico")][place] * per_hour - _by_feature(mine) * per_hour
+    before = view.past.by("feature")[figure("cost_pico")][days, place].mean(axis=0) * per_hour
+    before -= usually
+    growth = np.where(before > 0, now / np.where(before > 0, before, 1.0), 1.0)
+    return np.clip(growth, 1.0, _MOST_GROWTH)
 
 
 def _named(view: View, seen: list[Seen], known: frozenset[int]) -> Explanation:
