@@ -369,6 +369,19 @@ def test_a_price_that_changed_is_told_as_that_and_not_as_a_dearer_call() -> None
     assert rules["price_change"].cause == (("model", "large"),)
 
 
+def test_a_user_may_grow_as_the_others_of_each_of_its_features_do() -> None:
+    world = World()
+    world.calls(UNTIL - 28 * DAY, UNTIL - 60, 5, **review(6), user="u2")
+    world.calls(UNTIL - 60, UNTIL, **review(1), user="u2")
+    dear = {"feature": "chat", "model": "small"}
+    for user in ("u1", "u2"):
+        world.calls(UNTIL - 28 * DAY, UNTIL - 60, 5, **chat(125), user=user)
+        world.calls(UNTIL - 60, UNTIL, **dear, **made(25, 0.0032, 3.0), user=user)
+    assert "entity_spend" not in found(world.frame())
+    world.calls(UNTIL - 60, UNTIL, **dear, **made(75, 0.0032, 3.0), user="u2")
+    assert found(world.frame())["entity_spend"].scope.value == "u2"
+
+
 def test_what_a_new_price_makes_of_it_is_no_rise_of_spend() -> None:
     world = past(present=False)
     world.calls(UNTIL - 60, UNTIL, **chat(10))
