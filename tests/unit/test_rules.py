@@ -218,6 +218,15 @@ def test_two_failures_in_a_quiet_night_are_nothing() -> None:
     assert "errors" not in found(world.frame())
 
 
+def test_two_calls_that_were_tried_again_wake_nobody_as_six_do() -> None:
+    world = World()
+    world.usual(UNTIL - 29 * DAY, UNTIL - 60, 5)
+    world.calls(UNTIL - 4, UNTIL - 3, **failed("chat", "small", 2) | {"attempts": 6})
+    assert found(world.frame())["errors"].severity == "ticket"
+    world.calls(UNTIL - 4, UNTIL - 3, **failed("chat", "small", 4) | {"attempts": 12})
+    assert found(world.frame())["errors"].severity == "page"
+
+
 def test_without_a_day_of_history_only_the_objective_counts() -> None:
     world = past(days=0, present=False)
     world.rows.clear()

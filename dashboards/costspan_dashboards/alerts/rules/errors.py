@@ -91,12 +91,14 @@ def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> lis
             scatter = failures.scatter(dimension, code, place)
             if beta_binomial_tail(k, n, float(usual[code]), scatter) >= gates.tail:
                 continue
-            # A refusal for its rate that a retry mended wakes nobody.
-            bad = (k, n)
+            # A refusal for its rate that a retry mended wakes nobody; nor do the retries of a few.
+            bad, calls_hit = (k, n), k * made[place, code] / n
             if failures.attempts == "limited_attempts":
                 bad = int(lost[place, code]), int(made[place, code])
+                calls_hit = lost[place, code]
             share = gates.page_burn * limits.allowed_share
-            pages = beta_binomial_tail(*bad, share, scatter) < _PAGE_TAIL
+            unlikely = beta_binomial_tail(*bad, share, scatter) < _PAGE_TAIL
+            pages = unlikely and calls_hit >= gates.min_errors
             one = Seen(
                 scope=view.scope(dimension, code),
                 window_minutes=minutes,
