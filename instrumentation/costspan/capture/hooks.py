@@ -233,9 +233,13 @@ def _process_response_data(original: Method) -> Method:
         try:
             call = response.extensions.get(_ON_RESPONSE)
             if call is not None:
-                ours = call.asked_for_usage and answers_us(data)
-                if call.asked_for_usage and "usage" in data and data["usage"] is None:
-                    del data["usage"]  # which `include_usage` adds to every chunk
+                ours = False
+                if call.asked_for_usage and "usage" in data:
+                    # `include_usage` adds one to each chunk, and a last chunk that has only it.
+                    if data["usage"] is None:
+                        del data["usage"]
+                    else:
+                        ours = answers_us(data)
                 if call.is_stream and not ours:
                     call.chunks += 1
                     call.last_chunk = perf_counter()

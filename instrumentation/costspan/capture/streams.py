@@ -27,7 +27,9 @@ def watch(call: Call, chunks: Iterator[Any]) -> Generator[Any, None, None]:
 def _without_ours(chunks: Iterator[Any]) -> Generator[Any, None, None]:
     """Yield `chunks` but for the one that the shim asked for."""
     with closing(cast("Any", chunks)) if hasattr(chunks, "close") else nullcontext():
-        yield from (chunk for chunk in chunks if not answers_us(chunk))
+        for chunk in chunks:
+            if not answers_us(chunk):
+                yield chunk
 
 
 class AsyncWatch:
@@ -75,9 +77,12 @@ class AsyncWatch:
 
 def answers_us(chunk: Any) -> bool:  # noqa: ANN401
     """Return whether a chunk, parsed or raw, is the one that `include_usage` adds."""
+    choices = getattr(chunk, "choices", None)
+    if choices:
+        return False  # as soon as may be, for nearly all have some
     if raw := mapping(chunk):
         return raw.get("choices") == [] and raw.get("usage") is not None
-    return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
+    return choices == [] and getattr(chunk, "usage", None) is not None
 
 
 class WatchedBytes(wrapt.ObjectProxy[Any]):
