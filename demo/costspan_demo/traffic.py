@@ -12,6 +12,7 @@ from random import Random
 
 from costspan_demo.organization import (
     BURST_FEATURE,
+    BURST_NEIGHBOUR,
     NIGHTLY_FEATURE,
     REASONING,
     SERVED_AS,
@@ -110,6 +111,8 @@ def history(organization: Organization, *, seed: int, now: datetime, days: int) 
             calls += _spike(feature, key, now, random)
         if feature.name == BURST_FEATURE:
             calls += _burst(feature, key, now, random)
+        if feature.name == BURST_NEIGHBOUR:
+            calls += [_call(feature, key, at, random) for at in _through_burst(30, now, random)]
     return sorted(
         (call for call in calls if call.started_at >= since and call.ended_at < now),
         key=lambda call: (call.started_at, call.request_id),
@@ -210,10 +213,14 @@ def _spike(feature: Feature, key: Key, now: datetime, random: Random) -> Iterato
 
 
 def _burst(feature: Feature, key: Key, now: datetime, random: Random) -> Iterator[Call]:
-    for number in range(_BURST_CALLS):
-        started_at = now - BURST + BURST * ((number + random.random()) / _BURST_CALLS)
+    for started_at in _through_burst(_BURST_CALLS, now, random):
         call = _call(feature, key, started_at, random)
         yield failed(call, SERVER_ERROR, random) if random.random() < _BURST_FAILING else call
+
+
+def _through_burst(count: int, now: datetime, random: Random) -> Iterator[datetime]:
+    for number in range(count):
+        yield now - BURST + BURST * ((number + random.random()) / count)
 
 
 def _lognormal(median: int, sigma: float, random: Random) -> int:

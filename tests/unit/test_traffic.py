@@ -12,7 +12,13 @@ from costspan.usage import Usage
 from costspan_demo.bill import charges, total
 from costspan_demo.ledger import Charge, Entry, Ledger
 from costspan_demo.local_openai import billed_history
-from costspan_demo.organization import BURST_FEATURE, SERVED_AS, SPIKE_FEATURE, organization
+from costspan_demo.organization import (
+    BURST_FEATURE,
+    BURST_NEIGHBOUR,
+    SERVED_AS,
+    SPIKE_FEATURE,
+    organization,
+)
 from costspan_demo.prices import meters
 from costspan_demo.traffic import BURST, SPIKE, SPIKE_USER, Call, history
 from costspan_demo.wire import Wire
@@ -90,6 +96,8 @@ def test_the_burst_is_one_feature_in_the_last_minutes(calls: list[Call]) -> None
     recent = [call for call in calls if call.started_at >= NOW - BURST and call.failure]
     assert Counter(call.feature.name for call in recent).most_common(1)[0][0] == BURST_FEATURE
     assert sum(call.feature.name == BURST_FEATURE for call in recent) >= 30
+    answered = [call for call in calls if call.started_at >= NOW - BURST and not call.failure]
+    assert sum(call.feature.name == BURST_NEIGHBOUR for call in answered) >= 20
 
 
 def test_the_untraced_key_is_used_every_night(calls: list[Call]) -> None:
