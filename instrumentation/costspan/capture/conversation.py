@@ -153,11 +153,11 @@ class Conversation:
         """Note what a message tells."""
         if isinstance(data, str):
             data = data.encode()
-        delta = messages.after_delta(data)
-        if delta is not None:
-            self._delta(data, delta)
+        kind, at = messages.head(data)
+        if messages.is_delta(kind):
+            self._delta(data, at)
             return
-        event = messages.telling(data)
+        event = messages.telling(kind, data)
         if event is not None and not self._muted:
             self._event(event, text(event.get("stream_id")))
 

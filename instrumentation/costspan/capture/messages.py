@@ -68,22 +68,24 @@ def asking(data: object) -> Mapping[str, Any] | None:
     return mapping(json.loads(data))
 
 
-def after_delta(data: bytes) -> int | None:
-    """Return where the type of a received message ends if it is a piece of a response."""
+def head(data: bytes) -> tuple[str | None, int]:
+    """Return the type of a received message and where that ends; None if it is not told first."""
     first = _FIRST_RECEIVED.match(data)
-    if first is None or not (first[1].startswith(b"response.") and first[1].endswith(b".delta")):
-        return None
-    return first.end()
+    return (first[1].decode(), first.end()) if first is not None else (None, 0)
 
 
-def telling(data: bytes) -> Mapping[str, Any] | None:
-    """Return a received message that tells of a start, an end or usage.
+def is_delta(kind: str | None) -> bool:
+    """Return whether a type is that of a piece of a response."""
+    return kind is not None and kind.startswith("response.") and kind.endswith(".delta")
+
+
+def telling(kind: str | None, data: bytes) -> Mapping[str, Any] | None:
+    """Return a received message, whose `head` has this type, if it tells of start, end or usage.
 
     Raises:
         ValueError: It is not JSON.
     """
-    first = _FIRST_RECEIVED.match(data)
-    tells = first[1].decode() in _TELLING if first is not None else _ANY_TELLING.search(data)
+    tells = kind in _TELLING if kind is not None else _ANY_TELLING.search(data)
     return mapping(json.loads(data)) if tells else None
 
 
