@@ -1,4 +1,4 @@
-"""Days and months, as they are written on a command line."""
+"""Days, months and numbers, as they are written on a command line."""
 
 import argparse
 from datetime import date
@@ -36,3 +36,24 @@ def month(text: str) -> Month:
         return read_month(text)
     except Rejected as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def days(text: str) -> int:
+    """Return the number of days, up to 400, that an argument is.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    return number(text, 1, 400, "days")
+
+
+def number(text: str, least: int, most: int, what: str) -> int:
+    """Return the number that an argument is.
+
+    Raises:
+        ArgumentTypeError: it is none from `least` to `most`.
+    """
+    if not text.isdecimal() or not least <= int(text) <= most:
+        msg = f"{text!r} is not a number of {what} from {least} to {most}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)

@@ -49,7 +49,7 @@ def _ranged(
     text: str,
 ) -> argparse.ArgumentParser:
     action: argparse.ArgumentParser = actions.add_parser(name, help=text)
-    action.add_argument("--days", type=_days, help="how many UTC days, today included")
+    action.add_argument("--days", type=arguments.days, help="how many UTC days, today included")
     action.add_argument("--since", type=arguments.day, metavar="DAY", help="the first UTC day")
     action.add_argument(
         "--until", type=arguments.day, metavar="DAY", help="the first day after; tomorrow"
@@ -57,13 +57,6 @@ def _ranged(
     action.add_argument("--json", action="store_true", help="print for a machine")
     action.set_defaults(run=run)
     return action
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 400:
-        msg = f"{text!r} is not a number of days from 1 to 400"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _range(args: argparse.Namespace, settings: "Reconcile", now: datetime) -> tuple[date, date]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from costspan.errors import Rejected
+from costspan_reconcile import arguments
 
 if TYPE_CHECKING:
     from costspan_collector.store import Store
@@ -30,7 +31,9 @@ def add_alerts(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type
         actions, "backtest", _backtest, "say when a rule would have fired on stored calls"
     )
     backtest.add_argument("--rule", default="", help="only this rule")
-    backtest.add_argument("--days", type=_days, default=30, help="how many days, up to now")
+    backtest.add_argument(
+        "--days", type=arguments.days, default=30, help="how many days, up to now"
+    )
     backtest.add_argument(
         "--every", type=_minutes, default=1, help="minutes between evaluations; serve takes 1"
     )
@@ -55,19 +58,8 @@ def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentPa
     return action
 
 
-def _days(text: str) -> int:
-    return _number(text, 1, 400, "days")
-
-
 def _minutes(text: str) -> int:
-    return _number(text, 1, 60, "minutes")
-
-
-def _number(text: str, least: int, most: int, what: str) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        msg = f"{text!r} is not a number of {what} from {least} to {most}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
+    return arguments.number(text, 1, 60, "minutes")
 
 
 def _duration(text: str) -> timedelta:

@@ -5,18 +5,17 @@ from decimal import Decimal
 
 import numpy as np
 
-from costspan_dashboards.alerts.cause import Explanation, Table, explain
+from costspan_dashboards.alerts.cause import Explanation, explain
 from costspan_dashboards.alerts.finding import Finding, Severity, cause_text, link
 from costspan_dashboards.alerts.forecast import COVERAGE, ENOUGH_ORIGINS, Forecast, month_end
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
-    DIMENSIONS,
     Cells,
     Ints,
     minute_of,
 )
 from costspan_dashboards.alerts.limits import Budget, Limits
-from costspan_dashboards.alerts.rules.usage import PICO
+from costspan_dashboards.alerts.rules.usage import PICO, compared
 from costspan_dashboards.alerts.scopes import Scope, View
 from costspan_dashboards.figures import usd_text
 
@@ -118,17 +117,7 @@ def _cause(view: View, plan: Budget, month: int) -> Explanation:
     expected = before.count("cost_pico") / PICO * scale
     if actual.sum() < _MORE * expected.sum():
         return Explanation((), ())
-    codes = np.concatenate([now.codes, before.codes], axis=1)
-    codes[DIMENSIONS.index("error_kind")] = 0
-    nothing = np.zeros(len(before)), np.zeros(len(now))
-    return explain(
-        Table.of(
-            cells.names,
-            codes,
-            np.concatenate([actual, nothing[0]]),
-            np.concatenate([nothing[1], expected]),
-        )
-    )
+    return explain(compared(cells.names, now.codes, actual, before.codes, expected))
 
 
 def _outlook(forecast: Forecast) -> str:

@@ -155,32 +155,29 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
 def _one_user(failures: Failures, limits: Limits) -> list[Seen]:
     """Find a user most of whose calls fail, where that is too few calls to be seen in any scope."""
     view, usual = failures.view, float(failures.share("")[0])
-    found: list[Seen] = []
     for minutes in WINDOWS_MINUTES[:2]:
         cells = view.window(minutes)
         figures = figures_of(cells)
-        by_user = [
+        failed, attempts = (
             tally(cells.code("user"), figures[figure(name)], cells.names.size("user"))
             for name in (failures.attempts, "attempts")
-        ]
-        failed, attempts = by_user
+        )
         for code in np.flatnonzero(failed >= limits.errors.min_user_errors).tolist():
             k, n = int(failed[code]), int(attempts[code])
             rare = beta_binomial_tail(k, n, usual, USUAL_SCATTER) < limits.errors.tail
-            if code and 2 * k > n and rare and not found:
-                found.append(
-                    Seen(
-                        scope=Scope("user", view.frame.names.name("user", code)),
-                        window_minutes=minutes,
-                        observed=k / n,
-                        usual=usual,
-                        score=surprise(k, usual * n) / minutes,
-                        severity="ticket",
-                        calls=n,
-                        affected=k,
-                    )
+            if code and 2 * k > n and rare:
+                one = Seen(
+                    scope=Scope("user", view.frame.names.name("user", code)),
+                    window_minutes=minutes,
+                    observed=k / n,
+                    usual=usual,
+                    score=surprise(k, usual * n) / minutes,
+                    severity="ticket",
+                    calls=n,
+                    affected=k,
                 )
-    return found
+                return [one]
+    return []
 
 
 def _lost_within(view: View, minutes: int, dimension: str) -> tuple[Floats, Floats]:

@@ -41,6 +41,18 @@ _USAGE = (
 )
 
 
+def compared(names: Names, now: Ints, actual: Floats, before: Ints, expected: Floats) -> Table:
+    """Return dollars of the present beside those to be expected, each by codes of its own.
+
+    Whatever became of the calls: the kind of error is left out.
+    """
+    codes = np.concatenate([now, before], axis=1)
+    codes[_KIND] = 0
+    return Table.of(
+        names, codes, np.pad(actual, (0, len(expected))), np.pad(expected, (len(actual), 0))
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Figures by kind of call: now, and in the mean of the days that are compared with."""
@@ -56,17 +68,9 @@ class Rows:
 
     def table(self) -> Table:
         """Return dollars spent, and what was to be expected."""
-        codes = np.concatenate([self.cells.codes, self.past_codes], axis=1)
-        codes[_KIND] = 0
         actual = self.cells.count("cost_pico") / PICO
         usual = self.past[COUNTS.index("cost_pico")] / PICO * float(self.scale)
-        nothing = np.zeros(len(usual)), np.zeros(len(actual))
-        table = Table.of(
-            self.cells.names,
-            codes,
-            np.concatenate([actual, nothing[0]]),
-            np.concatenate([nothing[1], usual]),
-        )
+        table = compared(self.cells.names, self.cells.codes, actual, self.past_codes, usual)
         return Table(table.names, table.codes, table.actual, np.maximum(table.expected, 0.0))
 
     def like(self, where: Pairs) -> dict[str, Usage]:
