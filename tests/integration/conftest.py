@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 import pytest
+import streamlit as st
 from streamlit.components.v2 import manifest_scanner
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from costspan_collector.store import Store
 
@@ -53,3 +57,23 @@ def installed_components() -> Iterator[None]:
         found = cache(manifest_scanner.scan_component_manifests)
         patch.setattr(manifest_scanner, "scan_component_manifests", found)
         yield
+
+
+@pytest.fixture
+def open_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+    """Open a page by its URL path and query, as a browser would: `open_page("calls", team="a")`."""
+    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
+    st.cache_resource.clear()
+
+    def opened(path: str = "", **query: str | list[str]) -> AppTest:
+        script = files("costspan_dashboards").joinpath("app.py")
+        app = AppTest.from_file(str(script), default_timeout=60)
+        app.query_params.update(query)
+        if path:
+            app._page_hash = calc_hash(path)
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    yield opened
+    st.cache_resource.clear()

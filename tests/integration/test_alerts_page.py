@@ -1,15 +1,13 @@
 """The Alerts page, run by Streamlit's own test runner: people act, and the next evaluation obeys."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
+from functools import partial
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.store import Store
 from costspan_dashboards.alerts.cause import Contributor
@@ -51,21 +49,8 @@ def alert(store: Store) -> Alert:
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
-    st.cache_resource.clear()
-
-    def opened(**query: str) -> AppTest:
-        script = files("costspan_dashboards").joinpath("app.py")
-        app = AppTest.from_file(str(script), default_timeout=60)
-        app.query_params.update(query)
-        app._page_hash = calc_hash("alerts")
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    yield opened
-    st.cache_resource.clear()
+def page(open_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    return partial(open_page, "alerts")
 
 
 def fill(app: AppTest, what: str, alert: Alert, button: str) -> AppTest:

@@ -1,16 +1,13 @@
 """The Allocation page and a call's billed cost, run by Streamlit on a bill that is shared out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
 from typing import Any
 
 import pytest
-import streamlit as st
 from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.record import Call
 from costspan_collector.store import Store
@@ -24,22 +21,11 @@ MINI = "gpt-4o-mini-2024-07-18"
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
-    st.cache_resource.clear()
-
+def page(open_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
     def opened(name: str = "allocation", **query: str) -> AppTest:
-        script = files("costspan_dashboards").joinpath("app.py")
-        app = AppTest.from_file(str(script), default_timeout=60)
-        for key, value in {"range": "last 7 days", **query}.items():
-            app.query_params[key] = value
-        app._page_hash = calc_hash(name)
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return open_page(name, **{"range": "last 7 days", **query})
 
-    yield opened
-    st.cache_resource.clear()
+    return opened
 
 
 @pytest.fixture

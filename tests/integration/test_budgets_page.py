@@ -1,16 +1,15 @@
 """The Budgets page, run by Streamlit's own test runner: the month so far and where it is heading."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.store import Store
 from costspan_collector.store.rollups import refresh
@@ -31,20 +30,8 @@ FROM numbers({count:UInt32})
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
-    st.cache_resource.clear()
-
-    def opened() -> AppTest:
-        script = files("costspan_dashboards").joinpath("app.py")
-        app = AppTest.from_file(str(script), default_timeout=60)
-        app._page_hash = calc_hash("budgets")
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    yield opened
-    st.cache_resource.clear()
+def page(open_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    return partial(open_page, "budgets")
 
 
 def add(store: Store, days: int, *, team: str = "search", usd: str = "0.5") -> None:

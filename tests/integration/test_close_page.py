@@ -2,19 +2,17 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from importlib.resources import files
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.store import Store
 from costspan_reconcile.period import pack
@@ -58,23 +56,8 @@ def step(month: Month, state: str, close_id: int, **more: Any) -> Step:
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
-    st.cache_resource.clear()
-
-    def opened(month: str = "") -> AppTest:
-        app = AppTest.from_file(
-            str(files("costspan_dashboards").joinpath("app.py")), default_timeout=60
-        )
-        if month:
-            app.query_params["month"] = month
-        app._page_hash = calc_hash("close")
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    yield opened
-    st.cache_resource.clear()
+def page(open_page: Callable[..., AppTest]) -> Callable[..., AppTest]:
+    return partial(open_page, "close")
 
 
 def texts(app: Any) -> str:
@@ -182,7 +165,7 @@ def test_a_locked_month_says_by_whom_and_gives_its_evidence(
     store.insert("periods", [step(BEFORE, "CLOSING", 4)])  # which a lock takes no more
     store.insert("evidence", pack.rows(UUID(int=3), {"README.txt": "all of it\n"}))
 
-    shown = page("2026-09")
+    shown = page(month="2026-09")
 
     assert "2026-09 is locked" in texts(shown)
     assert "Locked by **fin** at 2026-11-05 10:00:00 UTC" in texts(shown)

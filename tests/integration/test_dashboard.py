@@ -2,18 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.jobs import run_job
 from costspan_collector.record import Call, HttpAttempt
@@ -27,23 +24,8 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Open a page by its URL path and query, as a browser would."""
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
-    st.cache_resource.clear()
-
-    def opened(path: str = "", **query: str | list[str]) -> AppTest:
-        script = files("costspan_dashboards").joinpath("app.py")
-        app = AppTest.from_file(str(script), default_timeout=60)
-        app.query_params.update(query)
-        if path:
-            app._page_hash = calc_hash(path)
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    yield opened
-    st.cache_resource.clear()
+def page(open_page: Open) -> Open:
+    return open_page
 
 
 NOW = datetime.now(UTC)

@@ -1,17 +1,15 @@
 """The Reconciliation page, run by Streamlit's own test runner on a reconciled store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from pydantic import SecretStr
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from costspan_collector.record import Call
 from costspan_collector.store import Store
@@ -24,22 +22,11 @@ MILLION = 1_000_000
 
 
 @pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], AppTest]]:
-    monkeypatch.setenv("COSTSPAN_CLICKHOUSE_URL", store.url)
+def page(
+    open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], AppTest]:
     monkeypatch.delenv("OPENAI_ADMIN_KEY", raising=False)
-    st.cache_resource.clear()
-
-    def opened() -> AppTest:
-        script = files("costspan_dashboards").joinpath("app.py")
-        app = AppTest.from_file(str(script), default_timeout=60)
-        app.query_params["range"] = "last 7 days"
-        app._page_hash = calc_hash("reconciliation")
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    yield opened
-    st.cache_resource.clear()
+    return partial(open_page, "reconciliation", range="last 7 days")
 
 
 @pytest.fixture
