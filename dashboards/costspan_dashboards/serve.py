@@ -35,6 +35,7 @@ from costspan_collector.settings import (
 from costspan_collector.store import Store, attach, migrate
 from costspan_collector.store.door import open_door
 from costspan_collector.telemetry import render
+from costspan_dashboards.alerts.desk import open_desk
 from costspan_dashboards.alerts.loop import Loop
 from costspan_dashboards.alerts.metrics import exposition, states
 from costspan_dashboards.alerts.settings import Alerts
@@ -102,6 +103,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(reporting(kept_up, pipeline))
         stack.enter_context(open_door(store, settings.upkeep))
+        stack.enter_context(open_desk(store))
         scheduler = BackgroundScheduler(timezone="UTC")
         upkeep.add_jobs(scheduler, kept_up, settings.upkeep, pipeline.counters)
         schedule.add_jobs(scheduler, store, settings.reconcile, book, policy)

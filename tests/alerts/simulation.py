@@ -56,6 +56,8 @@ class Frames:
         self._day = -1
         self._archive: Archive | None = None
         self._history: History | None = None
+        self._hours: dict[tuple[int, int], Cells] = {}
+        """Of past days the hours that the present touches, in every user."""
 
     def at(self, now: datetime, marks: tuple[Mark, ...], plumbing: Plumbing) -> Frame:
         """Return what an evaluation at a moment looks at."""
@@ -66,7 +68,7 @@ class Frames:
         seconds = now.timestamp()
         near = [self._near[day] for day in sorted(self._near)]
         parts = [_arrived(cells, arrived, until, seconds) for cells, arrived in near]
-        latest = [arrived[arrived <= seconds].max(initial=0) for _, arrived in near]
+        latest = [arrived.max(initial=0, where=arrived <= seconds) for _, arrived in near]
         return Frame(
             now=now,
             until=until,
@@ -92,7 +94,7 @@ class Frames:
             if one not in self._days and (one + 1) * DAY_SECONDS > self._world.first:
                 self._days[one] = self._world.archived(one)
         self._days.pop(day - MONTHS_DAYS - 1, None)
-        self._archive = self._made()
+        self._archive, self._hours = self._made(), {}
 
     def _made(self) -> Archive:
         fives = [self._days[day][0] for day in sorted(self._days)]
@@ -102,7 +104,7 @@ class Frames:
         if self._odd:
             for day, (cells, arrived) in self._near.items():
                 self._days[day] = archived(cells.where(arrived <= now.timestamp()))
-            self._archive = self._made()
+            self._archive, self._hours = self._made(), {}
         assert self._archive is not None
         found = self._archive.history(slot, marks=marks)
         known: dict[bytes, Users] = {}
@@ -120,15 +122,19 @@ class Frames:
             days = range(since // DAY_MINUTES, (until - 1) // DAY_MINUTES + 1)
             return [self._days[day][1].between(since, until) for day in days if day in self._days]
 
-        ends = [slot - day * DAY_MINUTES for day in range(HISTORY_DAYS, 0, -1)]
-        hours = [
-            cells.where(np.isin(cells.code("user"), users))
-            for end in ends
-            for cells in of(*hours_of(end))
-        ]
-        since, until = slot - HISTORY_DAYS * DAY_MINUTES, hours_of(slot)[0]
-        known = users[np.isin(users, np.concatenate(list(self._callers(since, until))))]
-        return Users(Cells.joined(hours), frozenset(known.tolist()))
+        hours = hours_of(slot)
+        if hours not in self._hours:
+            ends = [slot - day * DAY_MINUTES for day in range(HISTORY_DAYS, 0, -1)]
+            past = [cells for end in ends for cells in of(*hours_of(end))]
+            self._hours = {hours: Cells.joined([Cells.none(NAMES), *past])}
+        everybody = self._hours[hours]
+        asked = np.zeros(NAMES.size("user"), np.bool_)
+        asked[users] = True
+        called = np.zeros_like(asked)
+        for callers in self._callers(slot - HISTORY_DAYS * DAY_MINUTES, hours[0]):
+            called[callers] = True
+        known = np.flatnonzero(asked & called)
+        return Users(everybody.where(asked[everybody.code("user")]), frozenset(known.tolist()))
 
     def _callers(self, since: int, until: int) -> Iterator[Ints]:
         """Give the users who called in a range of minutes, day by day."""
@@ -142,13 +148,13 @@ class Frames:
                     self._users_of[day] = np.unique(cells.code("user"))
                 yield self._users_of[day]
             else:
-                yield np.unique(cells.between(since, until).code("user"))
+                yield cells.between(since, until).code("user")
 
 
 def _arrived(cells: Cells, arrived: Floats, until: int, seconds: float) -> Cells:
-    ends = (until - PRESENT_MINUTES, until + _AHEAD_MINUTES)
+    ends = until - PRESENT_MINUTES, until + _AHEAD_MINUTES
     first, last = (int(place) for place in np.searchsorted(cells.minute, ends))
-    return cells.where(first + np.flatnonzero(arrived[first:last] <= seconds))
+    return cells.between(*ends).where(arrived[first:last] <= seconds)
 
 
 @dataclass(frozen=True, slots=True)

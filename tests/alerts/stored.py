@@ -29,14 +29,14 @@ _ERRORS = {  # how the SDK calls an error, and what the server answered
     "invalid_request": ("BadRequestError", 400),
 }
 _CALLS = """
-INSERT INTO calls (started_at, trace_id, span_id, environment, service_name, feature, request_model,
-    response_model, prompt, user, duration_us, time_to_first_chunk_us, retries, status, error_type,
+INSERT INTO calls (started_at, trace_id, span_id, scope_name, environment, service_name, feature,
+    request_model, response_model, prompt, user, duration_us, time_to_first_chunk_us, retries, status, error_type,
     input_tokens, cached_tokens, output_tokens, cost_usd, cost_parts_usd, price_status, received_at,
     ingest_id)
 SELECT
     fromUnixTimestamp64Micro(started_us, 'UTC'), MD5(toString(call_id)),
     toFixedString(substring(MD5(concat('span', toString(call_id))), 1, 8), 8),
-    environment, service, feature, model, if(ok, model, ''), prompt, user, duration_us,
+    'costspan', environment, service, feature, model, if(ok, model, ''), prompt, user, duration_us,
     if(ok, first_us, NULL), attempts - 1, if(ok, 'ok', 'error'), error_type,
     if(ok, input_tokens, NULL), if(ok, cached_tokens, NULL), if(ok, output_tokens, NULL),
     if(priced, toDecimal64(toDecimal128(input_pico + cached_pico + output_pico, 12) / 1000000000000, 12), NULL),

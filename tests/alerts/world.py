@@ -251,9 +251,9 @@ class Spans:
         cells = Cells(
             NAMES,
             minute[order],
-            codes[:, order],
-            np.rint(counts[:, order]).astype(np.int64),
-            sums[:, order],
+            np.take(codes, order, axis=1),
+            np.rint(np.take(counts, order, axis=1)).astype(np.int64),
+            np.take(sums, order, axis=1),
         )
         return cells, self.arrived[whose][order]
 

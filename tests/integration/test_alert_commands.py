@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,20 +16,22 @@ from costspan_collector.store import Store
 from costspan_collector.store.rollups import refresh
 from costspan_dashboards.alerts import cli
 from costspan_dashboards.alerts.backtest import backtest
+from costspan_dashboards.alerts.desk import ToAct, ToEnd, hand_over, open_desk
 from costspan_dashboards.alerts.evaluate import evaluate_now
 from costspan_dashboards.alerts.queries import live_alerts, recent_events
 from costspan_dashboards.alerts.settings import Alerts
+from costspan_dashboards.alerts.silences import silences
 from costspan_dashboards.filters import TimeRange
 
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 _CALLS = """
-INSERT INTO calls (started_at, trace_id, span_id, feature, request_model, response_model, user,
+INSERT INTO calls (started_at, trace_id, span_id, scope_name, feature, request_model, response_model, user,
     status, error_type, duration_us, cost_usd, price_status, received_at, ingest_id)
 SELECT fromUnixTimestamp64Micro(toInt64({since:Int64} + number * 6000000), 'UTC') AS started_at,
     MD5(toString(({since:Int64}, number))),
     toFixedString(substring(MD5(toString(({since:Int64}, number))), 1, 8), 8),
-    'chat', 'gpt-4o-mini', 'gpt-4o-mini', 'u1',
+    'costspan', 'chat', 'gpt-4o-mini', 'gpt-4o-mini', 'u1',
     if({failing:Bool}, 'error', 'ok'), if({failing:Bool}, 'server_error', ''), 1000000, 0.001,
     'priced', started_at + INTERVAL 1 SECOND, 1
 FROM numbers({count:UInt64})
@@ -77,14 +83,14 @@ def test_a_backtest_replays_what_the_store_keeps_of_the_pipeline_and_says_what_i
     store: Store, run: Any
 ) -> None:
     now = datetime.now(UTC)
-    for hour in range(1, 30):
-        store.command(
-            """INSERT INTO job_runs SELECT generateUUIDv4(), 'reconcile', {at:DateTime64(3, 'UTC')},
-            {at:DateTime64(3, 'UTC')}, {status:String}, 'no answer'""",
-            at=now - timedelta(hours=hour),
-            status="failed" if hour < 8 else "ok",
-        )
-    found = run("backtest", "--days", "1", "--every", "15", "--rule", "job_late")
+    store.command(
+        """INSERT INTO job_runs
+        SELECT generateUUIDv4(), 'reconcile', {now:DateTime64(3, 'UTC')} - toIntervalHour(number) AS at,
+            at, if(number < 8, 'failed', 'ok'), 'no answer'
+        FROM numbers(1, 29)""",
+        now=now,
+    )
+    found = run("backtest", "--days", "1", "--every", "30", "--rule", "job_late")
     assert [one["rule"] for one in found["episodes"]] == ["job_late"]
     began = datetime.fromisoformat(found["episodes"][0]["firing_since"])
     assert timedelta(hours=4) < now - began < timedelta(hours=6)  # after the third failure
@@ -94,7 +100,7 @@ def test_a_backtest_replays_what_the_store_keeps_of_the_pipeline_and_says_what_i
 def test_a_backtest_takes_what_was_brought_along_as_in_time_and_counts_an_incident_once(
     store: Store,
 ) -> None:
-    add(store, NOW - timedelta(hours=30), 30 * 60 - 30)
+    add(store, NOW - timedelta(hours=10), 10 * 60 - 30)
     add(store, NOW - 30 * MINUTE, 30, failing=True)
     store.command(
         """INSERT INTO calls SELECT * REPLACE ({at:DateTime('UTC')} AS received_at, 2 AS ingest_id)
@@ -102,9 +108,9 @@ def test_a_backtest_takes_what_was_brought_along_as_in_time_and_counts_an_incide
         at=NOW + timedelta(days=1),
     )
     refresh(store, overlap=timedelta(0))
-    weeks = timedelta(hours=30) / timedelta(days=7)
+    weeks = timedelta(hours=10) / timedelta(days=7)
     found = backtest(store, Alerts(), NOW - timedelta(days=9), NOW, every=5 * MINUTE)
-    assert found.since == NOW - timedelta(hours=30)  # no call is older
+    assert found.since == NOW - timedelta(hours=10)  # no call is older
     assert {one.rule for one in found.episodes} == {"errors"}
     assert round(found.pages_a_week * weeks, 6) == 1
 
@@ -155,6 +161,42 @@ def test_a_silence_and_an_acknowledgement_by_command_are_taken_up(store: Store, 
             run("silence", *matchers, "--author", "ada", "--comment", "deploy")
     with pytest.raises(Rejected, match="no alert x goes on"):
         run("ack", "x", "--author", "ada")
+
+
+def test_beside_serve_a_command_hands_over_what_it_was_asked(store: Store) -> None:
+    def costspan(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "costspan", "alerts", *arguments, "--author", "ada"],
+            env=os.environ | {"COSTSPAN_CLICKHOUSE_URL": store.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    before = costspan("silence", "rule=errors", "--comment", "deploy")
+    assert (before.returncode, before.stdout) == (1, "")
+    assert "in use by another costspan process, and that is no `costspan serve`" in before.stderr
+    assert "Traceback" not in before.stderr
+    now = datetime.now(UTC)
+    with open_desk(store):
+        made = costspan("silence", "rule=errors", "--comment", "deploy", "--for", "2h")
+        assert made.stderr == ""
+        (known,) = silences(store, now)
+        assert (known.silence_id in made.stdout, known.matchers) == (True, {"rule": "errors"})
+        assert (known.ends_at - known.starts_at, known.author) == (timedelta(hours=2), "ada")
+        assert hand_over(store.url, ToEnd(known.silence_id)) is not None
+        assert silences(store, datetime.now(UTC)) == []
+        with pytest.raises(Rejected, match="no alert x goes on; known are none"):
+            hand_over(store.url, ToAct("x", close=False, author="ada", comment=""))
+    assert hand_over(store.url, ToEnd("x")) is None
+
+
+def test_a_path_that_is_too_long_for_a_socket_stops_no_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store: Any = SimpleNamespace(url=f"chdb:///{'x' * 120}")
+    with open_desk(store):
+        assert "silence and acknowledge on the page" in caplog.text
 
 
 def test_a_test_message_goes_through_every_channel(

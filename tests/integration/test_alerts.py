@@ -22,13 +22,13 @@ from costspan_dashboards.filters import TimeRange
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)  # a Wednesday
 MINUTE = timedelta(minutes=1)
 ADD = """
-INSERT INTO calls (started_at, trace_id, span_id, feature, request_model, response_model, team,
-    user, project, duration_us, status, error_type, cost_usd, price_status, received_at, ingest_id)
+INSERT INTO calls (started_at, trace_id, span_id, scope_name, feature, request_model,
+    response_model, team, user, project, duration_us, status, error_type, cost_usd, price_status, received_at, ingest_id)
 SELECT
     fromUnixTimestamp64Micro(toInt64({since:Int64} + number * {step_us:Int64}), 'UTC') AS started_at,
     MD5(concat({seed:String}, toString(number))),
     toFixedString(substring(MD5(concat({seed:String}, '/', toString(number))), 1, 8), 8),
-    {feature:String}, {model:String}, if(number % {fail_every:UInt32} = 1, '', {model:String}),
+    'costspan', {feature:String}, {model:String}, if(number % {fail_every:UInt32} = 1, '', {model:String}),
     {team:String}, if({user:String} = '', concat('u', toString(number % 7)), {user:String}),
     'proj_1',
     -- Log-normal, median one second, sigma 0.4, the same whenever the test runs.

@@ -24,6 +24,7 @@ def call(number: int, **changes: Any) -> Call:
         "started_at": DAY + timedelta(minutes=number * 7, microseconds=number),
         "trace_id": (number // 3).to_bytes(16, "big"),
         "span_id": (number + 1).to_bytes(8, "big"),
+        "scope_name": "costspan",
         "service_name": "shop",
         "team": f"team-{number % 2}",
         "feature": ("", "search", "chat")[number % 3],
@@ -133,6 +134,24 @@ def test_calls_sent_again_shuffled_and_split_otherwise_change_no_sum(store: Stor
             store.insert("calls", again[first : first + size])
         agrees(store)
         assert sums(store, COSTS) == once
+
+
+def test_quiet_days_are_recomputed_together_and_busy_ones_each_by_itself(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.insert("calls", CALLS)
+    agrees(store)
+    recomputes = "(SELECT uniqExact(version) FROM cost_hourly FINAL WHERE toDate(hour) IN ({}))"
+    days = "'2026-11-19', '2026-11-20'"
+    assert count(store, recomputes.format(days)) == 1
+    monkeypatch.setattr(rollups, "MOST_CALLS", 300)
+    store.insert("calls", [replace(call, ingest_id=2) for call in CALLS])
+    agrees(store)
+    assert [count(store, recomputes.format(some)) for some in (days, *days.split(", "))] == [
+        2,
+        1,
+        1,
+    ]
 
 
 def test_an_hour_that_nothing_came_for_is_read_from_the_rollup(store: Store) -> None:

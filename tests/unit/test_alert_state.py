@@ -171,6 +171,35 @@ def test_a_further_cause_behind_the_first_is_told_where_it_is_a_large_part() -> 
     assert life.told == ["firing: lasts", "firing: has a further cause"]
 
 
+def test_a_further_cause_of_a_ticket_is_told_once_and_only_where_it_lasts() -> None:
+    life = Life()
+    chat = replace(finding(severity="ticket"), alone_from=0.3)
+    other = Contributor((("team", "beta"),), (), Decimal(9), Decimal(1), 0.4)
+    both = replace(chat, contributors=(*chat.contributors, other))
+    for minute in range(3):
+        life.at(minute, chat)
+    for minute in range(3, 41):  # now and then is chance
+        life.at(minute, both if minute % 4 else chat)
+    assert life.told == ["firing: lasts"]
+    for minute in range(41, 47):
+        life.at(minute, replace(both, alone_from=None))
+    assert life.told == ["firing: lasts"]
+    for minute in range(47, 53):
+        life.at(minute, both)
+        assert (len(life.told) == 2) == (minute == 52)
+    for minute in range(53, 120):
+        life.at(minute, both if minute % 30 < 15 else chat)
+    assert life.told == ["firing: lasts", "firing: has a further cause"]
+
+
+def test_what_goes_on_by_milder_limits_has_no_further_cause() -> None:
+    life = firing()
+    for minute in range(3, 60):
+        milder = finding(minute, severity="info", cause=(("feature", "review"),))
+        life.at(minute, replace(milder, alone_from=0.0))
+    assert life.told == ["firing: lasts"]
+
+
 def test_the_same_or_an_earlier_moment_changes_nothing() -> None:
     life = firing()
     before: Any = life.alert

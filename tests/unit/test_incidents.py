@@ -113,6 +113,22 @@ def test_a_second_rule_tells_only_what_is_worse(room: Room) -> None:
     assert room.at(3, *three) == []
 
 
+def test_another_teams_excess_in_a_lasting_ticket_is_told_once(room: Room) -> None:
+    mine, theirs = (("team", "alpha"),), (("team", "beta"),)
+    first = replace(found("spend", "ticket", mine), alone_from=0.3)
+    second = replace(
+        first,
+        contributors=(*first.contributors, replace(first.contributors[0], where=theirs, share=0.4)),
+    )
+    dearer = found("unit_cost", "ticket", mine)
+    assert room.at(0, first, dearer) == ["spend firing"]
+    assert [told for minute in range(1, 60) for told in room.at(minute, first, dearer)] == []
+    told = [(minute, *room.at(minute, second, dearer)) for minute in range(60, 2000, 5)]
+    assert [one for one in told if one[1:]] == [(65, "spend firing")]
+    alone = room.at(2010, found("spend", "ticket", theirs))
+    assert alone == []  # it goes on, as was told
+
+
 def test_eight_features_that_fail_are_one_group_and_what_joins_later_is_quiet(room: Room) -> None:
     def failing(count: int, kind: str = "server_error") -> list[Finding]:
         return [
@@ -137,6 +153,14 @@ def test_no_data_inhibits_what_it_hides_and_says_so(room: Room) -> None:
     assert room.one("spend").shown_state == "inhibited"  # no_data must be gone for a while
     assert room.at(7, found("spend")) == ["no_data resolved"]  # and spend was told before
     assert room.one("spend").shown_state == "firing"
+
+
+def test_what_fires_stays_where_no_calls_come_but_those_that_nobody_looks_at(room: Room) -> None:
+    room.at(0, found())
+    for minute in range(1, 30):
+        room.at(minute, found("no_data", cause=()))  # staging goes on: calls do arrive
+        assert room.one().state == "stale"
+    assert not [one for one in room.steps if one.alert.state == "resolved"]
 
 
 def test_a_silence_is_quiet_until_it_ends_and_then_what_still_fires_is_told(room: Room) -> None:

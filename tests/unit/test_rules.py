@@ -275,6 +275,21 @@ def test_more_spend_names_the_feature_and_that_it_is_volume() -> None:
     assert one.cause == (("feature", "review"),)
 
 
+def test_a_second_excess_that_is_an_alert_by_itself_is_one_to_tell_of() -> None:
+    world = past(present=False)
+    world.calls(UNTIL - 60, UNTIL, **chat(10))
+    world.calls(UNTIL - 60, UNTIL, **review(18))
+    world.calls(UNTIL - 29 * DAY, UNTIL, 5, **review(50) | {"feature": "search", "model": "base"})
+    calm = replace(LIMITS, disabled=("entity_spend", "unit_cost"))
+    first = found(world.frame(), calm)["spend"]
+    assert first.causes == ((("feature", "review"),),)
+    world.calls(UNTIL - 60, UNTIL, feature="chat", model="small", **made(10, 0.006, 3.0))
+    both = found(world.frame(), calm)["spend"]
+    assert both.severity == "ticket"
+    assert set(both.causes) == {(("feature", "review"),), (("feature", "chat"),)}
+    assert both.contributors[1].share < 0.25
+
+
 def test_a_level_that_operators_marked_as_new_is_no_anomaly() -> None:
     world = past()
     world.calls(UNTIL - 20, UNTIL, **review(6))
@@ -348,6 +363,81 @@ def test_a_feature_is_not_dearer_where_one_user_spends_too_much() -> None:
     assert "unit_cost" in found(everyone.frame())
 
 
+def test_what_always_failed_as_often_wakes_nobody_though_the_objective_is_missed() -> None:
+    world = past()
+    bad = failed("review", "large", 1, "invalid_request")
+    world.calls(UNTIL - 29 * DAY, UNTIL - 60, 5, **bad | {"calls": 5, "attempts": 5})
+    world.calls(UNTIL - 60, UNTIL, **bad)
+    one = found(world.frame())["errors"]
+    assert one.severity == "ticket"
+    assert Decimal("0.28") < one.usual < Decimal("0.34")
+    world.calls(UNTIL - 15, UNTIL, **failed("review", "large", 6))
+    assert found(world.frame())["errors"].severity == "page"
+
+
+def test_a_job_that_spends_in_minutes_of_an_hour_is_no_runaway_night_after_night() -> None:
+    for ends in (0, 20):
+        world = past()
+        for day in range(29):
+            end = UNTIL - day * DAY - ends
+            world.calls(end - 15, end, **review(40), user="robot")
+        assert found(world.frame()) == {}
+    world.calls(UNTIL - 30, UNTIL, **review(120), user="robot")
+    assert found(world.frame())["entity_spend"].severity == "page"
+
+
+def test_a_new_nightly_job_is_what_is_usual_after_four_nights() -> None:
+    fired: list[bool] = []
+    for nights in (3, 4):
+        world = past()
+        for day in range(nights + 1):
+            end = UNTIL - day * DAY
+            world.calls(end - 30, end, **review(20, feature="batch"), user="robot")
+        fired.append(bool(found(world.frame())))
+    assert fired == [True, False]
+
+
+def test_what_was_planned_is_expected_of_users_too_and_more_than_that_is_not() -> None:
+    for about in (("feature", "review"), ("user", "u9")):
+        for nights in (0, 2):
+            world = past()
+            for day in range(nights + 1):
+                end = UNTIL - day * DAY
+                world.calls(end - 60, end, **review(40), user="u9")
+            mark = Mark("new_level", UNTIL - nights * DAY - 70, None, *about)
+            assert "entity_spend" in found(world.frame())
+            assert "entity_spend" not in found(world.frame(marks=(mark,)))
+        world.calls(UNTIL - 30, UNTIL, **review(200), user="u9")
+        assert found(world.frame(marks=(mark,)))["entity_spend"].severity == "page"
+
+
+def test_a_slow_down_at_the_edge_goes_on_as_one_ticket() -> None:
+    world = past(present=False)
+    world.calls(UNTIL - 60, UNTIL, **chat(1, seconds=4.5), output_tokens=100)
+    world.calls(UNTIL - 60, UNTIL, **review(2))
+    frame = world.frame()
+    seen = found(frame, LIMITS.eased)["latency"]
+    few = replace(LIMITS, latency=replace(LIMITS.latency, min_calls=100))
+    alert, _ = advance(
+        None, seen, fresh=True, now=frame.now - timedelta(days=1), timing=Timing(*[timedelta()] * 2)
+    )
+    assert alert
+    assert "latency" not in found(frame, few)
+    assert "latency" in {one.rule for one in judged(frame, few, {("latency", ""): alert})}
+
+
+def test_who_spends_at_an_hour_at_which_nobody_ever_called_is_a_page() -> None:
+    world = World()  # of office hours: NOW is as the middle of the night
+    for day in range(1, 29):
+        if day % 7 not in {0, 6}:
+            end = UNTIL - day * DAY + 900
+            world.usual(end - 300, end, 5)
+    world.calls(UNTIL - 15, UNTIL, **review(60), user="stranger")
+    rules = found(world.frame())
+    assert {rules[name].severity for name in ("entity_spend", "spend")} == {"page"}
+    assert "never seen before" in rules["entity_spend"].title
+
+
 def test_a_user_never_seen_before_who_spends_much_is_a_page() -> None:
     world = past()
     world.calls(UNTIL - 15, UNTIL, **review(40), user="stranger")
@@ -409,12 +499,123 @@ def test_a_model_without_a_price_is_named() -> None:
     assert one.cause == (("model", "new"),)
 
 
+def test_each_model_without_a_price_and_each_feature_that_is_gone_is_one_to_tell_of() -> None:
+    world = World()
+    for name, calls in (("chat", 50), ("search", 40), ("draw", 30)):
+        here = UNTIL - 60 if name != "chat" else UNTIL
+        world.calls(UNTIL - 29 * DAY, here, 5, **chat(calls) | {"feature": name})
+    for name, calls in (("new", 8), ("newer", 1)):
+        world.calls(
+            UNTIL - 10,
+            UNTIL,
+            feature="chat",
+            model=name,
+            calls=calls,
+            attempts=calls,
+            unpriced_calls=calls,
+        )
+    rules = found(world.frame())
+    assert rules["unpriced"].causes == ((("model", "new"),), (("model", "newer"),))
+    assert rules["traffic_drop"].causes == ((("feature", "search"),), (("feature", "draw"),))
+
+
 def test_no_call_at_all_is_a_page_and_not_a_drop_of_every_feature() -> None:
     world = past(present=False)
     world.usual(UNTIL - 60, UNTIL - 20)
     rules = found(world.frame(latest=timedelta(minutes=20)))
     assert set(rules) == {"no_data"}
     assert found(world.frame(latest=timedelta(minutes=2))) == {}
+
+
+def nightly(days: int, ends: int, *, today: bool = True) -> World:
+    """Return a world of one job that runs for two hours and ends so many minutes before NOW."""
+    world = World()
+    for day in range(0 if today else 1, days + 1):
+        end = UNTIL - day * DAY - ends
+        world.calls(end - 120, end, **chat(20))
+    return world
+
+
+def silent(world: World, minutes: float) -> set[str]:
+    """Return the rules that fire where the last call arrived so many minutes ago."""
+    return set(found(world.frame(latest=timedelta(minutes=minutes))))
+
+
+def test_the_end_of_a_nightly_job_is_no_outage_however_long_the_silence() -> None:
+    for days in (2, 7, 13, 28):
+        for ends in (5, 10, 30, 100, 600):
+            assert silent(nightly(days, ends), ends) == set()
+
+
+def test_a_job_that_breaks_off_before_its_usual_end_is_an_outage() -> None:
+    for days in (2, 7, 13, 28):
+        world = nightly(days, -60)
+        assert silent(world, 3) == set()
+        broken = World(
+            names=world.names, rows=[row for row in world.rows if row["minute"] < UNTIL - 12]
+        )
+        assert silent(broken, 12) == {"no_data"}
+
+
+def test_a_job_that_does_not_begin_is_an_outage_from_the_second_week_on() -> None:
+    assert silent(nightly(28, -100, today=False), 22 * 60) == {"no_data"}
+    assert silent(nightly(8, -100, today=False), 22 * 60) == {"no_data"}
+    assert silent(nightly(28, -118, today=False), 22 * 60) == set()  # two minutes are none
+
+
+def test_a_weekend_without_calls_is_no_outage() -> None:
+    world = World()  # NOW is as a Saturday: there was no call seven and eight days ago either
+    for day in range(1, 10):
+        if day not in {6, 7, 8}:
+            world.calls(UNTIL - day * DAY - 300, UNTIL - day * DAY + 120, 5, **chat(50))
+    assert silent(world, 22 * 60) == set()
+
+
+def test_few_calls_are_missed_after_hours() -> None:
+    world = World()
+    world.calls(UNTIL - 29 * DAY, UNTIL - 300, 5, **chat(2))
+    assert silent(world, 100) == set()
+    assert silent(world, 300) == {"no_data"}
+
+
+def test_a_first_evening_that_fades_is_no_outage_and_a_sudden_end_is() -> None:
+    world = World()
+    for hour, calls in enumerate((10, 10, 5, 1)):
+        world.calls(UNTIL - 540 + 60 * hour, UNTIL - 480 + 60 * hour, **chat(calls))
+    assert silent(world, 300) == set()
+    sudden = World()
+    sudden.calls(UNTIL - 200, UNTIL - 20, **chat(10))
+    assert silent(sudden, 20) == {"no_data"}
+
+
+def test_what_staging_does_hides_no_outage_and_its_end_is_none() -> None:
+    world = past(present=False)
+    world.usual(UNTIL - 60, UNTIL - 20)
+    world.calls(UNTIL - 60, UNTIL, **chat(5), environment="staging")
+    assert silent(world, 0) == {"no_data"}
+    only = World()
+    only.calls(UNTIL - 29 * DAY, UNTIL - 20, 5, **chat(50), environment="staging")
+    assert silent(only, 20) == set()
+
+
+def test_an_outage_goes_on_when_no_calls_would_come_any_more() -> None:
+    world = nightly(8, 30)
+    world.rows = [row for row in world.rows if row["minute"] < UNTIL - 125]
+    frame = world.frame(latest=timedelta(minutes=125))
+    began = nightly(8, -60)
+    began.rows = [row for row in began.rows if row["minute"] < UNTIL - 8]
+    seen = found(began.frame(latest=timedelta(minutes=8)))["no_data"]
+    alert, _ = advance(
+        None,
+        seen,
+        fresh=True,
+        now=frame.now - timedelta(hours=2),
+        timing=Timing(*[timedelta()] * 2),
+    )
+    assert alert
+    assert [one.rule for one in judged(frame, LIMITS, {("no_data", ""): alert})] == ["no_data"]
+    back = world.frame(latest=timedelta(minutes=2))
+    assert judged(back, LIMITS, {("no_data", ""): alert}) == ()
 
 
 def test_a_feature_that_nobody_calls_is_a_ticket_for_a_day() -> None:
@@ -428,6 +629,44 @@ def test_a_feature_that_nobody_calls_is_a_ticket_for_a_day() -> None:
     gone.calls(UNTIL - 29 * DAY, UNTIL, 5, **chat(50))
     gone.calls(UNTIL - 29 * DAY, UNTIL - 25 * 60, 5, **review(40))
     assert "traffic_drop" not in found(gone.frame())
+
+
+def test_next_to_no_calls_of_anything_are_a_ticket() -> None:
+    world = past(present=False)
+    world.calls(UNTIL - 60, UNTIL - 20, **chat(10))
+    assert "traffic_drop" not in found(world.frame())
+    world.calls(UNTIL - 20, UNTIL, 5, **chat(1))
+    one = found(world.frame())["traffic_drop"]
+    assert (one.severity, one.cause, one.title) == (
+        "ticket",
+        (),
+        "Traffic drop: 3 calls in 15 minutes, usually 180",
+    )
+    back = World(names=world.names, rows=list(world.rows))
+    back.calls(UNTIL - 1, UNTIL, **chat(10))
+    assert "traffic_drop" not in found(back.frame())
+
+
+def test_a_feature_of_working_days_is_not_missed_on_weekends() -> None:
+    for days in (4, 10, 17, 28):  # NOW is as a Saturday
+        world = World()
+        world.calls(UNTIL - days * DAY, UNTIL, 5, **chat(50))
+        for day in range(1, days):
+            if day % 7 not in {0, 6}:
+                world.calls(UNTIL - day * DAY - 120, UNTIL - day * DAY + 120, 5, **review(50))
+        assert found(world.frame()) == {}
+
+
+def test_a_batch_of_a_feature_may_be_late_and_is_missed_after_an_hour() -> None:
+    def dropped(minutes: int) -> bool:
+        world = World()
+        world.calls(UNTIL - 29 * DAY, UNTIL, 5, **chat(50))
+        for day in range(1, 29):
+            begin = UNTIL - day * DAY - minutes
+            world.calls(begin, begin + 30, **review(4))
+        return "traffic_drop" in found(world.frame())
+
+    assert [dropped(minutes) for minutes in (5, 16, 31, 45, 55)] == [False] * 3 + [True] * 2
 
 
 def test_staging_may_fail_as_it_likes() -> None:

@@ -7,7 +7,7 @@ changes the rollups as it changes the calls.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 
 from costspan_collector.store.client import Store
@@ -18,6 +18,9 @@ OVERLAP = timedelta(minutes=2)
 
 REACH = timedelta(hours=1)
 """How long before the inner span of a call an outer one may start."""
+
+MOST_CALLS = 1_000_000
+"""In the days that are read at once: to plan a statement takes as long as to read a quiet day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,17 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class _Scope:
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    day: date
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Now:
     at: datetime
 
@@ -105,12 +119,12 @@ def refresh(store: Store, *, overlap: timedelta = OVERLAP) -> int:
 
 
 def rebuild(store: Store, hours: Sequence[datetime], *, overlap: timedelta = OVERLAP) -> int:
-    """Recompute `hours`, a day at a time; return how many.
+    """Recompute `hours`, some days at a time; return how many.
 
     Raises:
         Unavailable: the store did not answer. The days that are not done are as they were.
     """
-    for some in _by_day(hours):
+    for some in _at_once(store, hours):
         supersede(store, some)
         (now,) = store.select(_sql("engine_now"), _Now)
         version = (now.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
@@ -127,6 +141,8 @@ def supersede(store: Store, hours: Sequence[datetime]) -> None:
         Unavailable: the store did not answer.
     """
     near = {"since": hours[0] - REACH, "until": hours[-1] + timedelta(hours=1) + REACH}
+    if not store.select(_sql("other_scopes"), _Scope, **near):
+        return
     slots = [row.slot for row in store.select(_sql("double_slots"), _Slot, **near)]
     if slots:
         store.command(_sql("supersede"), **near, slots=slots)
@@ -141,7 +157,7 @@ def verify(store: Store) -> Proof:
     hours = known_hours(store)
     found: list[Difference] = []
     dirty = frozenset(_hours(store, "dirty_hours"))
-    for some in _by_day(hours):
+    for some in _at_once(store, hours):
         rows = _differences(store, some)
         # What came meanwhile is no fault, nor is what a refresh was about to mend.
         before, dirty = dirty, frozenset(_hours(store, "dirty_hours"))
@@ -170,9 +186,18 @@ def _hours(store: Store, name: str) -> list[datetime]:
     return [row.hour for row in store.select(_sql(name), _Hour)]
 
 
-def _by_day(hours: Sequence[datetime]) -> Iterator[list[datetime]]:
-    for _, some in groupby(hours, datetime.date):
-        yield list(some)
+def _at_once(store: Store, hours: Sequence[datetime]) -> Iterator[list[datetime]]:
+    """Yield the hours of as many days as may be read at once; a day is never split."""
+    stored = store.select(_sql("day_calls"), _Day)
+    taken: list[datetime] = []
+    for day, some in groupby(hours, datetime.date):
+        between = (one.calls for one in stored if taken and taken[0].date() <= one.day <= day)
+        if sum(between) > MOST_CALLS:
+            yield taken
+            taken = []
+        taken += some
+    if taken:
+        yield taken
 
 
 def _sql(name: str) -> str:

@@ -6,10 +6,10 @@ shifts of a mean the Gaussian one. Each further dimension must earn its place (t
 element is taken, its leaves are brought back to the expected, and the search repeats.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 import numpy as np
@@ -162,7 +162,7 @@ def explain(
     A model and a feature that hold nearly the same calls cannot be told apart: of two whose scores
     are that close, `prefer` says which one it is more likely to be.
     """
-    elements = _elements(table)
+    elements = _Elements.of(table)
     firsts = _ranked(table, elements, score)[:_FIRSTS]
     best: list[tuple[Pairs, Ints]] = []
     best_total = 0.0
@@ -205,30 +205,73 @@ def _floor(table: Table, score: Score) -> float:
     return max(float(table.expected.sum()) * 1e-3, float(table.actual.sum()) * 1e-6)
 
 
-def _scores(
-    elements: "Sequence[_Element]", score: Score, actual: Floats, expected: Floats, floor: float
-) -> Iterator[tuple["_Element", Floats]]:
-    for element in elements:
-        dimensions, group, size, valid = element
-        a = tally(group, actual, size)
-        e = np.maximum(tally(group, expected, size), floor)
-        found = np.where(valid > 0, score(a, e), 0.0)
-        yield element, found * _PER_DIMENSION ** max(len(dimensions) - 1, 0)
+@dataclass(frozen=True, eq=False)
+class _Elements:
+    """The values of each combination of dimensions, all numbered in one row."""
+
+    dimensions: Sequence[tuple[int, ...]]
+    """The combinations, single ones first."""
+    element: Ints
+    """By combination and leaf: which element the leaf is in."""
+    first: Ints
+    """By combination: its first element; the last is where the last one ends."""
+    weight: Floats
+    """By element; 0 for one that lacks a value."""
+
+    @classmethod
+    def of(cls, table: Table) -> "_Elements":
+        """Number every element of a table."""
+        leaves = table.codes.shape[1]
+        varied = [
+            place
+            for place in range(len(DIMENSIONS))
+            if leaves and table.codes[place].max() > table.codes[place].min()
+        ]
+        rank = {place: np.unique(table.codes[place], return_inverse=True)[1] for place in varied}
+        dimensions = [
+            chosen for depth in range(1, _DEPTH + 1) for chosen in combinations(varied, depth)
+        ]
+        keys, valid = (np.zeros((len(dimensions), leaves), np.int64) for _ in range(2))
+        begin = 0
+        for place, chosen in enumerate(dimensions):
+            width = 1
+            valid[place] = (table.codes[list(chosen)] > 0).all(axis=0)
+            for one in chosen:
+                size = int(rank[one].max()) + 1
+                keys[place] = keys[place] * size + rank[one]
+                width *= size
+            keys[place] += begin
+            begin += width
+        _, member, element = np.unique(keys, return_index=True, return_inverse=True)
+        element = element.reshape(keys.shape).astype(np.int64)
+        depth = np.array([len(chosen) for chosen in dimensions], np.int64)
+        weight = valid.ravel()[member] * _PER_DIMENSION ** (depth[member // max(leaves, 1)] - 1)
+        first = np.append(element.min(axis=1, initial=len(member)), len(member))
+        return cls(dimensions, element, first, weight)
+
+    def scores(self, score: Score, actual: Floats, expected: Floats, floor: float) -> Floats:
+        """Return the score of each element."""
+        row, times = self.element.ravel(), len(self.dimensions)
+        a = tally(row, np.tile(actual, times), len(self.weight))
+        e = np.maximum(tally(row, np.tile(expected, times), len(self.weight)), floor)
+        return np.where(self.weight > 0, score(a, e), 0.0) * self.weight
+
+    def named(self, table: Table, place: int, element: int) -> tuple[Pairs, Ints]:
+        """Return the values of an element of one combination, and its leaves."""
+        members = np.flatnonzero(self.element[place] == element)
+        return table.pairs(self.dimensions[place], int(members[0])), members
 
 
-def _ranked(table: Table, elements: "Sequence[_Element]", score: Score) -> list[tuple[Pairs, Ints]]:
+def _ranked(table: Table, elements: _Elements, score: Score) -> list[tuple[Pairs, Ints]]:
     """Return the best elements that beat the whole, one of each group of calls."""
     floor = _floor(table, score)
     whole = float(score(_one(table.actual.sum()), np.maximum(_one(table.expected.sum()), floor))[0])
+    scores = elements.scores(score, table.actual, table.expected, floor)
     found: list[tuple[float, Pairs, Ints]] = []
-    for (dimensions, group, _, _), scores in _scores(
-        elements, score, table.actual, table.expected, floor
-    ):
-        for top in np.argsort(-scores, kind="stable")[:_FIRSTS].tolist():
-            if scores[top] > whole * (1 + 1e-9):
-                members = np.flatnonzero(group == top)
-                pairs = table.pairs(dimensions, int(members[0]))
-                found.append((float(scores[top]), pairs, members))
+    for place, (first, end) in enumerate(pairwise(elements.first.tolist())):
+        beats = first + np.flatnonzero(scores[first:end] > whole * (1 + 1e-9))
+        for top in beats[np.argsort(-scores[beats], kind="stable")[:_FIRSTS]].tolist():
+            found.append((float(scores[top]), *elements.named(table, place, top)))
     found.sort(key=lambda one: -one[0])
     distinct: list[tuple[Pairs, Ints]] = []
     for _, pairs, members in found:
@@ -239,7 +282,7 @@ def _ranked(table: Table, elements: "Sequence[_Element]", score: Score) -> list[
 
 def _greedy(
     table: Table,
-    elements: "Sequence[_Element]",
+    elements: _Elements,
     score: Score,
     first: tuple[Pairs, Ints],
     prefer: str,
@@ -265,9 +308,7 @@ def _greedy(
             elements,
             best,
             prefer,
-            lambda group, size: score(
-                tally(group, actual, size), np.maximum(tally(group, expected, size), floor)
-            ),
+            lambda: elements.scores(score, actual, expected, floor),
             value - max(slack, relative_slack * value),
         )
         taken.append((pairs, members))
@@ -279,24 +320,27 @@ def _greedy(
             actual[members] = actual[members] * (e / a) if a else expected[members]
         best = None
         if len(taken) < AT_MOST:
-            highest = 0.0
-            for (dimensions, group, _, _), scores in _scores(
-                elements, score, actual, expected, floor
-            ):
-                top = int(scores.argmax())
-                if scores[top] > highest * (1 + 1e-9):
-                    highest = float(scores[top])
-                    inside = np.flatnonzero(group == top)
-                    best = table.pairs(dimensions, int(inside[0])), inside
+            scores = elements.scores(score, actual, expected, floor)
+            highest, chosen = 0.0, -1
+            for place, top in enumerate(np.maximum.reduceat(scores, elements.first[:-1]).tolist()):
+                if top > highest * (1 + 1e-9):
+                    highest, chosen = top, place
+            if chosen >= 0:
+                best = elements.named(table, chosen, _top(elements, chosen, scores))
     return taken, gained
+
+
+def _top(elements: _Elements, place: int, scores: Floats) -> int:
+    first, end = elements.first[place : place + 2].tolist()
+    return first + int(scores[first:end].argmax())
 
 
 def _preferred(
     table: Table,
-    elements: "Sequence[_Element]",
+    elements: _Elements,
     best: tuple[Pairs, Ints],
     prefer: str,
-    score: Callable[[Ints, int], Floats],
+    score: Callable[[], Floats],
     least: float,
 ) -> tuple[Pairs, Ints]:
     """Return the element with the preferred dimension instead, if it scores enough."""
@@ -305,35 +349,14 @@ def _preferred(
     if other not in dimensions or prefer in dimensions:
         return best
     wanted = sorted(DIMENSIONS.index(prefer if name == other else name) for name in dimensions)
-    for places, group, size, valid in elements:
-        if list(places) != wanted:
-            continue
-        scores = np.where(valid > 0, score(group, size), 0.0) * _PER_DIMENSION ** (len(places) - 1)
-        top = int(scores.argmax())
-        members = np.flatnonzero(group == top)
-        if scores[top] >= least and len(np.intersect1d(members, best[1])):
-            return table.pairs(places, int(members[0])), members
+    if tuple(wanted) not in elements.dimensions:
+        return best
+    place, scores = elements.dimensions.index(tuple(wanted)), score()
+    top = _top(elements, place, scores)
+    pairs, members = elements.named(table, place, top)
+    if scores[top] >= least and len(np.intersect1d(members, best[1])):
+        return pairs, members
     return best
-
-
-_Element = tuple[tuple[int, ...], Ints, int, Floats]
-
-
-def _elements(table: Table) -> list[_Element]:
-    """Return each combination of dimensions: the group of each leaf, and which groups count."""
-    varied = [
-        place
-        for place in range(len(DIMENSIONS))
-        if table.codes.shape[1] and table.codes[place].max() > table.codes[place].min()
-    ]
-    found: list[_Element] = []
-    for depth in range(1, _DEPTH + 1):
-        for dimensions in combinations(varied, depth):
-            rows = table.codes[list(dimensions)]
-            member, group = groups(list(rows))
-            valid = (rows[:, member] > 0).all(axis=0)
-            found.append((dimensions, group, len(member), np.asarray(valid, np.float64)))
-    return found
 
 
 def _contributors(

@@ -123,7 +123,8 @@ def _walk(
 ) -> Iterator[tuple[str, Fraction]]:
     """Yield what each part adds while one after the other goes from its past to its present."""
     number, share, unit = calls[0], shares[0], rates[0]
-    cost = number * share * unit.cost()
+    each = unit.cost()
+    cost = number * share * each
     for name in order:
         if name == "volume":
             number = calls[1]
@@ -131,7 +132,8 @@ def _walk(
             share = shares[1]
         else:
             unit = replace(unit, **{field: getattr(rates[1], field) for field in _FIELDS[name]})
-        then = number * share * unit.cost()
+            each = unit.cost()
+        then = number * share * each
         yield name, then - cost
         cost = then
 

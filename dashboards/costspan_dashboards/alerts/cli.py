@@ -4,8 +4,6 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ from costspan.errors import Rejected
 from costspan_reconcile import arguments
 
 if TYPE_CHECKING:
-    from costspan_collector.store import Store
+    from costspan_dashboards.alerts.desk import Asked, Done
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _DURATION = re.compile(r"(\d{1,4})([mhd])")
@@ -170,68 +168,57 @@ def _test_notify(args: argparse.Namespace) -> int:
 
 
 def _silence(args: argparse.Namespace) -> int:
-    from costspan_dashboards.alerts.silences import end_silence, matchers, silence, silences
+    from costspan_dashboards.alerts.desk import ToEnd, ToSilence
 
-    now = datetime.now(UTC)
     if args.end and args.matcher:
         msg = f"--end {args.end} ends one silence, by its id; leave out {' '.join(args.matcher)}"
         raise Rejected(msg)
-    if not args.end:
-        about = matchers(args.matcher)
-        with _writable() as store:
-            made = silence(store, about, args.author, args.comment, now + args.duration, now)
+    if args.end:
+        done = _done(ToEnd(args.end))
     else:
-        with _writable() as store:
-            known = {one.silence_id: one for one in silences(store, now)}
-            if args.end not in known:
-                msg = f"no silence {args.end} goes on; known are {', '.join(known) or 'none'}"
-                raise Rejected(msg)
-            made = known[args.end]
-            end_silence(store, made, now)
-    said = {"silence_id": made.silence_id, "ends_at": (now if args.end else made.ends_at)}
+        seconds = args.duration.total_seconds()
+        done = _done(ToSilence(tuple(args.matcher), seconds, args.author, args.comment))
+    (silence_id,), ends_at = done.ids, done.ends_at
     if args.json:
-        print(json.dumps(said, default=datetime.isoformat))
+        print(json.dumps({"silence_id": silence_id, "ends_at": ends_at}, default=str))
     else:
-        print(f"silence {made.silence_id} until {said['ends_at']:%Y-%m-%d %H:%M} UTC")
+        print(f"silence {silence_id} until {ends_at:%Y-%m-%d %H:%M} UTC")
     return 0
 
 
 def _ack(args: argparse.Namespace) -> int:
-    from costspan_dashboards.alerts.incidents import members
-    from costspan_dashboards.alerts.queries import live_alerts
-    from costspan_dashboards.alerts.silences import act_on
+    from costspan_dashboards.alerts.desk import ToAct
 
-    with _writable() as store:
-        known = {one.alert_id: one for one in live_alerts(store)}
-        if args.alert_id not in known:
-            msg = f"no alert {args.alert_id} goes on; known are {', '.join(known) or 'none'}"
-            raise Rejected(msg)
-        kind = "close" if args.close else "acknowledge"
-        alert = known[args.alert_id]
-        incident = [alert, *(members(alert, known.values()) if alert.incident else ())]
-        act_on(store, incident, kind, args.author, args.comment, datetime.now(UTC))
-    ids = [one.alert_id for one in incident]
+    done = _done(ToAct(args.alert_id, args.close, args.author, args.comment))
+    kind = "close" if args.close else "acknowledge"
     if args.json:
-        print(json.dumps({"alert_ids": ids, "kind": kind}))
+        print(json.dumps({"alert_ids": done.ids, "kind": kind}))
     else:
-        print(f"{', '.join(ids)}: {kind}; the next evaluation takes it up")
+        print(f"{', '.join(done.ids)}: {kind}; the next evaluation takes it up")
     return 0
 
 
-@contextmanager
-def _writable() -> Generator["Store"]:
+def _done(asked: "Asked") -> "Done":
+    """Do it, or let the `costspan serve` that has the store do it."""
+    from costspan_collector.settings import ClickHouse, read_settings
+    from costspan_dashboards.alerts.desk import do, hand_over
     from costspan_reconcile.command_store import command_store
 
-    with ExitStack() as stack:
-        try:
-            store = stack.enter_context(command_store(change=True))
-        except Rejected as error:
-            if not any(sign in str(error) for sign in ("in use by another", "can only be read")):
-                raise
-            held = str(error).partition(";")[0]
-            msg = f"{held}: do it on the page Alerts of the `costspan serve` that has the store"
+    try:
+        with command_store(change=True) as store:
+            return do(store, asked, datetime.now(UTC))
+    except Rejected as error:
+        held = str(error).partition(";")[0]
+        if "can only be read" in held:
+            msg = f"{held}: use COSTSPAN_CLICKHOUSE_URL=chdb:///directory where it is, or the page"
             raise Rejected(msg) from error
-        yield store
+        if "in use by another" not in held:
+            raise
+        done = hand_over(read_settings(ClickHouse).url, asked)
+        if done is None:
+            msg = f"{held}, and that is no `costspan serve` that could do it; do it when it ended"
+            raise Rejected(msg) from error
+        return done
 
 
 def _known(rule: str) -> None:

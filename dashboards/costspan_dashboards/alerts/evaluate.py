@@ -124,6 +124,7 @@ def step(
     Of `alerts` those that are kept from one evaluation to the next are needed (`Alert.is_kept`).
     """
     found = {key_of(finding): finding for finding in findings}
+    fresh = fresh and not any(one.rule == "no_data" for one in findings)
     after: dict[Key, Alert] = {}
     transitions: list[Transition] = []
     for key in {**alerts, **found}:
@@ -172,7 +173,9 @@ def judged(
     """Return what the rules find; an alert that fires goes on by limits that are eased."""
     found = judge(frame, limits, only=only)
     seen = {key_of(one) for one in found}
-    up = {key for key, alert in alerts.items() if alert.is_up and key not in seen}
+    up = {
+        key for key, alert in alerts.items() if (alert.is_up or alert.dismissed) and key not in seen
+    }
     still = [
         replace(one, severity="info")  # it is no worse than it was
         for key in sorted(up)

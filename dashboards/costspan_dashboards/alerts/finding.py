@@ -1,13 +1,13 @@
 """What was found, as it is told: a title, a text, the cause, calls to look at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 from urllib.parse import urlencode
 
-from costspan_dashboards.alerts.cause import Contributor, Explanation, Pairs
+from costspan_dashboards.alerts.cause import AT_MOST, Contributor, Explanation, Pairs
 from costspan_dashboards.alerts.frame import time_of
 from costspan_dashboards.alerts.scopes import WINDOWS_MINUTES, Basis, Scope, View, figure
 
@@ -88,6 +88,8 @@ class Finding:
     """Tells apart what one rule may find at the same time; empty where it finds one thing."""
     window_minutes: int = 0
     """How much of the present it was seen in; 0 where it is not about calls."""
+    alone_from: float | None = None
+    """From that share on a further cause would be an alert by itself; None where it may be chance."""
 
     @property
     def cause(self) -> Pairs:
@@ -97,8 +99,13 @@ class Finding:
     @property
     def causes(self) -> tuple[Pairs, ...]:
         """The first cause, and the others that are a large part of it."""
-        others = (one.where for one in self.contributors[1:] if one.share >= _LARGE_PART)
-        return (self.cause, *others)
+        return (self.cause, *(one.where for one in self.further))
+
+    @property
+    def further(self) -> tuple[Contributor, ...]:
+        """The other causes that are a large part of it, or enough by themselves."""
+        least = _LARGE_PART if self.alone_from is None else self.alone_from
+        return tuple(one for one in self.contributors[1:] if one.share >= least)
 
     @property
     def where(self) -> Pairs:
@@ -155,6 +162,16 @@ def single(seen: Seen) -> Explanation:
     return Explanation((one,), pairs)
 
 
+def each(seen: Sequence[Seen]) -> Explanation:
+    """Return the explanation that says: it is each of these scopes, by what is affected."""
+    whole = max(sum(one.affected for one in seen), 1)
+    leading = sorted(seen, key=lambda one: -one.affected)[:AT_MOST]
+    contributors = tuple(
+        replace(single(one).contributors[0], share=one.affected / whole) for one in leading
+    )
+    return Explanation(contributors, contributors[0].where)
+
+
 def against_text(what: str, basis: Basis) -> str:
     """Return what was compared with, and how much there was of it."""
     return f"{what} of {basis}"
@@ -183,6 +200,7 @@ def find(
     text: Sequence[str] = (),
     changes: Sequence[str] = (),
     episode: str = "",
+    alone_from: float | None = None,
 ) -> Finding:
     """Put what was seen, its cause and what else is known into words."""
     until = view.frame.at
@@ -222,6 +240,7 @@ def find(
         changes=tuple(changes),
         episode=episode,
         window_minutes=seen.window_minutes,
+        alone_from=alone_from,
     )
 
 

@@ -101,6 +101,8 @@ _SUM = {name: place for place, name in enumerate(SUMS)}
 _DIMENSION = {name: place for place, name in enumerate(DIMENSIONS)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
+_DENSE = 4
+"""Times as many keys as rows may be looked up in a table; more are sorted."""
 DAY_MINUTES = 1440
 
 
@@ -197,16 +199,19 @@ class Cells:
     @classmethod
     def joined(cls, parts: Sequence[Cells]) -> Cells:
         """Return the cells of several, which share one `names`, in the order of time."""
-        first = parts[0]
-        minute = np.concatenate([part.minute for part in parts])
-        order = np.argsort(minute, kind="stable")
-        return cls(
-            first.names,
-            minute[order],
-            np.concatenate([part.codes for part in parts], axis=1)[:, order],
-            np.concatenate([part.counts for part in parts], axis=1)[:, order],
-            np.concatenate([part.sums for part in parts], axis=1)[:, order],
+        parts = [part for part in parts if len(part)] or parts[:1]
+        if len(parts) == 1:
+            return parts[0]
+        joined = cls(
+            parts[0].names,
+            np.concatenate([part.minute for part in parts]),
+            np.concatenate([part.codes for part in parts], axis=1),
+            np.concatenate([part.counts for part in parts], axis=1),
+            np.concatenate([part.sums for part in parts], axis=1),
         )
+        if (np.diff(joined.minute) >= 0).all():
+            return joined
+        return joined.where(np.argsort(joined.minute, kind="stable"))
 
     def code(self, dimension: str) -> Codes:
         """Return the values of one dimension, as numbers."""
@@ -221,13 +226,14 @@ class Cells:
         return self.sums[_SUM[name]]
 
     def where(self, chosen: NDArray[np.bool_] | Ints) -> Cells:
-        """Return the cells that a mask or an ascending index chooses."""
+        """Return the cells that a mask or an index in the order of time chooses."""
+        index = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
         return Cells(
             self.names,
-            self.minute[chosen],
-            self.codes[:, chosen],
-            self.counts[:, chosen],
-            self.sums[:, chosen],
+            self.minute[index],
+            np.take(self.codes, index, axis=1),
+            np.take(self.counts, index, axis=1),
+            np.take(self.sums, index, axis=1),
         )
 
     def between(self, since: int, until: int) -> Cells:
@@ -253,14 +259,14 @@ class Cells:
             return self
         _, group = groups([minute, *kept])
         order = np.argsort(group, kind="stable")
-        first = np.flatnonzero(np.diff(group[order], prepend=-1))
+        first = firsts(group[order])
         one = order[first]
         return Cells(
             self.names,
             minute[one],
             np.stack([row[one] for row in kept]),
-            np.add.reduceat(self.counts[:, order], first, axis=1),
-            np.add.reduceat(self.sums[:, order], first, axis=1),
+            np.add.reduceat(np.take(self.counts, order, axis=1), first, axis=1),
+            np.add.reduceat(np.take(self.sums, order, axis=1), first, axis=1),
         )
 
 
@@ -269,18 +275,35 @@ def groups(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
 
     Groups are in the order of their rows' values, the first column first.
     """
-    key = np.zeros(len(columns[0]), np.int64)
+    rows = len(columns[0])
+    key = np.zeros(rows, np.int64)
     width = 1
-    for column in columns:
-        low = int(column.min()) if len(column) else 0
-        size = int(column.max()) - low + 1 if len(column) else 1
+    for column in columns if rows else ():
+        low, high = int(column.min()), int(column.max())
+        if low == high:
+            continue
+        size = high - low + 1
         if width * size >= 2**62:
             key = np.unique(key, return_inverse=True)[1].astype(np.int64)
             width = int(key.max()) + 1
         key = key * size + (column - low)
         width *= size
-    _, member, group = np.unique(key, return_index=True, return_inverse=True)
-    return member.astype(np.int64), group.astype(np.int64)
+    if width > _DENSE * rows:
+        _, member, group = np.unique(key, return_index=True, return_inverse=True)
+        return member.astype(np.int64), group.astype(np.int64)
+    seen = np.zeros(width, np.int64)
+    seen[key] = 1
+    group = (np.cumsum(seen) - 1)[key]
+    member = np.empty(int(seen.sum()), np.int64)
+    member[group[::-1]] = np.arange(rows)[::-1]  # the first of each
+    return member, group
+
+
+def firsts(ordered: Ints) -> Ints:
+    """Return where each new value of an ordered row begins."""
+    begins = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return np.flatnonzero(begins)
 
 
 def tally(codes: Codes, weights: NDArray[Any], size: int = 0) -> Floats:
@@ -314,8 +337,25 @@ class Users:
     """Who of them called at all, within HISTORY_DAYS and before the present hour."""
 
 
+class Keeping:
+    """What keeps what rules work out on it."""
+
+    @cached_property
+    def _kept(self) -> dict[tuple[object, ...], object]:
+        return {}
+
+    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+        """Return what `make` returns, made once.
+
+        A key names whatever the value depends on besides this, in the first place its kind.
+        """
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("Kept", self._kept[key])
+
+
 @dataclass(frozen=True, eq=False)
-class History:
+class History(Keeping):
     """The past as it is compared with, for all evaluations of one five-minute slot."""
 
     until: int
@@ -341,19 +381,6 @@ class History:
     def hours(self) -> int:
         """How many hours of history there are."""
         return 0 if self.first is None else max(0, (self.until - self.first) // 60)
-
-    @cached_property
-    def _kept(self) -> dict[tuple[object, ...], object]:
-        return {}
-
-    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-        """Return what `make` returns, made once for the slot: a cache of what rules work out.
-
-        A key names whatever the value depends on besides the history, in the first place its kind.
-        """
-        if key not in self._kept:
-            self._kept[key] = make()
-        return cast("Kept", self._kept[key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +433,7 @@ class Plumbing:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(Keeping):
     """All that one evaluation looks at."""
 
     now: datetime
@@ -439,15 +466,11 @@ class Frame:
         """The watermark as a time."""
         return time_of(self.until)
 
-    @cached_property
-    def _windows(self) -> dict[int, Cells]:
-        return {}
-
     def window(self, minutes: int) -> Cells:
         """Return the present's last minutes before the watermark."""
-        if minutes not in self._windows:
-            self._windows[minutes] = self.present.between(self.until - minutes, self.until)
-        return self._windows[minutes]
+        return self.kept(
+            ("window", minutes), lambda: self.present.between(self.until - minutes, self.until)
+        )
 
 
 def slot_of(until: int) -> int:

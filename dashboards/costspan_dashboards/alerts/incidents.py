@@ -2,7 +2,7 @@
 
 An incident is alerts whose episodes overlap and that share an element of their causes, or what
 they are about. Of one that joins later, people are told again only where it is worse, or pages for
-a cause that nobody was told of.
+a cause that nobody was told of. A further cause of a ticket is told where it lasts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,14 @@ from typing import Generic, TypeVar
 
 from costspan_dashboards.alerts.finding import SEVERITIES
 from costspan_dashboards.alerts.silences import Silence
-from costspan_dashboards.alerts.state import Alert, Timing, Transition, step, worse
+from costspan_dashboards.alerts.state import (
+    FURTHER_CAUSE,
+    Alert,
+    Timing,
+    Transition,
+    step,
+    worse,
+)
 
 Key = TypeVar("Key")
 
@@ -210,7 +217,7 @@ def _is_more(alert: Alert, fellows: Sequence[Alert], reason: str) -> bool:
         return True
     told = {pair for one in fellows for cause in one.told_causes for pair in cause}
     return (
-        alert.finding.severity == "page"
+        (alert.finding.severity == "page" or reason == FURTHER_CAUSE)
         and bool(told)
         and any(cause and not {*cause} & told for cause in alert.finding.causes)
     )

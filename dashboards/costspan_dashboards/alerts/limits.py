@@ -137,8 +137,14 @@ _HABIT, _MONTH = timedelta(days=5), timedelta(days=31)
 EASED: Mapping[str, timedelta] = {
     "errors": _HABIT,
     "rate_limited": _HABIT,
+    "latency": _HABIT,
     "spend": _HABIT,
+    "unit_cost": _MONTH,
+    "cache": _MONTH,
+    "retries": _HABIT,
+    "unpriced": _MONTH,
     "budget": _MONTH,
+    "no_data": _MONTH,
 }
 """Rules whose alerts end by milder limits than they begin by, and for how long they do: what lasts
 for longer is what is usual by then."""
@@ -209,6 +215,19 @@ class Limits:
             self,
             errors=replace(self.errors, tail=1e-2, min_ratio=1.5),
             spend=replace(self.spend, z=2.0, min_ratio=1.5, min_excess_usd_per_hour=Decimal(0)),
+            latency=replace(self.latency, z=2.0, min_ratio=1.1, min_calls=10),
+            unit_cost=replace(
+                self.unit_cost,
+                z=2.0,
+                min_ratio=1.15,
+                min_usd_per_month=Decimal(0),
+                min_calls=10,
+                min_cache_drop=0.1,
+            ),
+            retries=replace(self.retries, z=2.0, min_ratio=1.2, min_extra_attempts=5),
+            unpriced=replace(self.unpriced, min_calls=1),
+            # Once missed they are, also when by now none would come any more.
+            arrival=replace(self.arrival, min_gap_minutes=15, min_missing_calls=0),
         )
 
     def version(self, rule: str) -> str:

@@ -30,6 +30,7 @@ from costspan_dashboards.alerts.frame import (
     Kept,
     Mark,
     Names,
+    firsts,
     groups,
 )
 
@@ -46,7 +47,6 @@ _BAND_SLOTS = (BAND_MINUTES[1] - BAND_MINUTES[0]) // SLOT_MINUTES
 _WEEKS = (7, 14, 21, 28)
 _ENOUGH_WEEKS = 3
 _HOUR_OF_DAY_DAYS = 14
-_GROWTH_DAYS = 7
 _MOST_GROWTH = 4.0
 _WEEK_DAYS = 7
 _ALIKE = 1.35
@@ -114,9 +114,9 @@ class Leaves:
         if self.codes.shape[1]:
             code = self.codes[DIMENSIONS.index(dimension)]
             order = np.argsort(code, kind="stable")
-            first = np.flatnonzero(np.diff(code[order], prepend=-1))
+            first = firsts(code[order])
             found[..., code[order][first]] = np.add.reduceat(
-                self.figures[..., order], first, axis=-1
+                np.take(self.figures, order, axis=-1), first, axis=-1
             )
         return found
 
@@ -143,11 +143,16 @@ class Past:
 
     @cached_property
     def observed(self) -> NDArray[np.bool_]:
-        """Whether anything at all was stored on each past day, one to HISTORY_DAYS ago."""
+        """Whether anything at all was stored on each past day, one to HISTORY_DAYS ago.
+
+        Nothing at this hour of a day on which there were calls is a habit too.
+        """
         band, day, _ = self._cells
+        days = watched(self.history.days, self.quiet)
         seen = np.zeros(HISTORY_DAYS, np.bool_)
         seen[day[band.count("attempts") > 0] - 1] = True
-        return seen
+        ends = self.history.until - DAY_MINUTES * np.arange(1, HISTORY_DAYS + 1)
+        return seen | np.isin(ends // DAY_MINUTES, days.minute // DAY_MINUTES)
 
     @cached_property
     def basis(self) -> Basis:
@@ -155,17 +160,29 @@ class Past:
         history = self.history
         if history.hours < 24 or history.first is None:
             return Basis("objective", (), history.hours)
-        whole = (history.until - history.first - max(WINDOWS_MINUTES)) // DAY_MINUTES
-        days = [
-            day
-            for day in range(1, HISTORY_DAYS + 1)
-            if day <= whole and self.observed[day - 1] and not self._left_out(day)
-        ]
+        days = [day for day in self._whole_days if not self._left_out(day)]
         weeks = [day for day in days if day in _WEEKS]
         if len(weeks) >= _ENOUGH_WEEKS:
             return Basis("same hour of week", tuple(weeks), history.hours)
         recent = tuple(day for day in days if day <= _HOUR_OF_DAY_DAYS)
         return Basis("same hour of day" if recent else "objective", recent, history.hours)
+
+    def came(self, since: int, until: int) -> Floats:
+        """Return how many attempts each past day had in the same stretch, yesterday first.
+
+        What lies before the band runs as its first hour does. A day that is no measure is NaN.
+        """
+        low, high = BAND_MINUTES
+        begins = self.history.until + np.arange(low, high, SLOT_MINUTES)
+        weights = np.clip(
+            np.minimum(until, begins + SLOT_MINUTES) - np.maximum(since, begins), 0, SLOT_MINUTES
+        ) / float(SLOT_MINUTES)
+        weights[: 60 // SLOT_MINUTES] += max(0, int(begins[0]) - since) / 60
+        attempts = self.by("", band=True)[BAND_FIGURES.index("attempts"), :, :, 0]
+        measures = [
+            day <= self._days and not self._left_out(day) for day in range(1, HISTORY_DAYS + 1)
+        ]
+        return np.where(measures, attempts @ weights, np.nan)
 
     @cached_property
     def leaves(self) -> Leaves:
@@ -233,14 +250,17 @@ class Past:
         return usable
 
     @cached_property
+    def _days(self) -> int:
+        """How many days ago the longest window had begun after the first call."""
+        history = self.history
+        if history.first is None:
+            return 0
+        return (history.until - history.first - max(WINDOWS_MINUTES)) // DAY_MINUTES
+
+    @cached_property
     def _whole_days(self) -> list[int]:
-        first = self.history.first
-        if first is None:
-            return []
-        whole = (self.history.until - first - max(WINDOWS_MINUTES)) // DAY_MINUTES
-        return [
-            day for day in range(1, HISTORY_DAYS + 1) if day <= whole and self.observed[day - 1]
-        ]
+        days = range(1, min(self._days, HISTORY_DAYS) + 1)
+        return [day for day in days if self.observed[day - 1]]
 
     def _left_out(self, day: int) -> bool:
         return any(not mark.dimension and self._covers(mark, day) for mark in self.history.marks)
@@ -292,24 +312,25 @@ def _usual(past: Past, name: str, dimension: str, *, rising: bool) -> Usual:
         spread = 1.4826 * median(np.abs(chosen - level))
         if past.basis.kind == "same hour of week":
             hour = known[:, -1, :]
-            ratios = np.stack(
-                [
-                    hour[day - 1] / median(hour[[day + 6, day + 13, day + 20]])
-                    for day in range(1, _GROWTH_DAYS + 1)
-                ]
-            )
+            weeks = hour.reshape(-1, _WEEK_DAYS, hour.shape[-1])
+            ratios = weeks[0] / median(weeks[1:])
             ratios[~np.isfinite(ratios)] = np.nan
             growth = median(ratios)
-            enough = np.isfinite(ratios).sum(axis=0) > _GROWTH_DAYS // 2
+            enough = np.isfinite(ratios).sum(axis=0) > _WEEK_DAYS // 2
             bounds = (1.0, _MOST_GROWTH) if rising else (1 / _MOST_GROWTH, 1.0)
             level = level * np.where(enough, np.clip(growth, *bounds), 1.0)
+            if rising:  # what grew from nothing, or to many times as much
+                new = ~enough | (growth >= _MOST_GROWTH)
+                level = np.where(new, np.fmax(level, median(known[:_WEEK_DAYS])), level)
+        elif not rising:  # a weekend is no fall from the days before
+            level = np.fmin(level, median(known[_WEEK_DAYS - 1 :: _WEEK_DAYS]))
     days = np.isfinite(chosen[:, 0, :]).sum(axis=0)
     return Usual(np.nan_to_num(level), np.nan_to_num(spread), days)
 
 
 def _alike(hour: Floats) -> NDArray[np.bool_]:
     """Return by past day and value whether it is a day of the week that runs at today's level."""
-    weeks = np.stack([median(hour[first::_WEEK_DAYS]) for first in range(_WEEK_DAYS)])
+    weeks = median(hour.reshape(-1, _WEEK_DAYS, hour.shape[-1]))
     today = weeks[-1]  # seven days ago, fourteen, ...
     near = (weeks <= today * _ALIKE) & (weeks * _ALIKE >= today)
     near[-1] = True
@@ -354,7 +375,10 @@ class View:
     @cached_property
     def cells(self) -> Cells:
         """The present's cells of the longest window."""
-        return watched(self.frame.window(WINDOWS_MINUTES[-1]), self.past.quiet)
+        quiet = self.past.quiet
+        return self.frame.kept(
+            ("cells", quiet), lambda: watched(self.frame.window(WINDOWS_MINUTES[-1]), quiet)
+        )
 
     def window(self, minutes: int) -> Cells:
         """Return the present's cells of a window."""
@@ -363,19 +387,20 @@ class View:
     @cached_property
     def leaves(self) -> Leaves:
         """By figure, window and leaf; the user is left out."""
-        age = self.frame.until - self.cells.minute
-        part = np.searchsorted(WINDOWS_MINUTES, age)
-        return _leaves(self.cells, [(len(WINDOWS_MINUTES), part)], figures_of(self.cells))
 
-    @cached_property
-    def _by(self) -> dict[str, Floats]:
-        return {}
+        def leaves() -> Leaves:
+            age = self.frame.until - self.cells.minute
+            part = np.searchsorted(WINDOWS_MINUTES, age)
+            return _leaves(self.cells, [(len(WINDOWS_MINUTES), part)], figures_of(self.cells))
+
+        return self.frame.kept(("leaves", self.past.quiet), leaves)
 
     def by(self, dimension: str) -> Floats:
         """Return figures by window and value of a dimension."""
-        if dimension not in self._by:
-            self._by[dimension] = self.leaves.by(dimension)
-        return self._by[dimension]
+        return self.frame.kept(
+            ("by", dimension, self.past.size(dimension), self.past.quiet),
+            lambda: self.leaves.by(dimension),
+        )
 
     def scope(self, dimension: str, code: int) -> Scope:
         """Return the scope that has a number."""
@@ -397,7 +422,11 @@ def figures_of(cells: Cells) -> Floats:
     failed = (kind > 0) & ~limited
     calls, attempts = cells.count("calls"), cells.count("attempts")
     derived = [calls * failed, attempts * failed, calls * limited, attempts * limited]
-    return np.concatenate([cells.counts.astype(np.float64), cells.sums, np.stack(derived)])
+    found = np.empty((len(_FIGURE), len(cells)))
+    found[: len(COUNTS)] = cells.counts
+    found[len(COUNTS) : -len(DERIVED)] = cells.sums
+    found[-len(DERIVED) :] = derived
+    return found
 
 
 def _leaves(
@@ -415,11 +444,16 @@ def _leaves(
     place = place * size + leaf
     flat = np.zeros((len(figures), int(np.prod(shape)) * size))
     if len(cells):
-        order = np.argsort(place, kind="stable")
-        first = np.flatnonzero(np.diff(place[order], prepend=-1))
-        flat[:, place[order][first]] = np.add.reduceat(figures[:, order], first, axis=1)
+        small = np.uint16 if flat.shape[1] <= 2**16 else np.int64  # which is sorted much sooner
+        order = np.argsort(place.astype(small), kind="stable")
+        first = firsts(place[order])
+        flat[:, place[order][first]] = np.add.reduceat(
+            np.take(figures, order, axis=1), first, axis=1
+        )
     found = flat.reshape(len(figures), *shape, size)
-    return Leaves(cells.names, codes, found.cumsum(axis=-2) if cumulative else found)
+    for window in range(1, shape[-1] if cumulative else 0):
+        found[..., window, :] += found[..., window - 1, :]
+    return Leaves(cells.names, codes, found)
 
 
 def median(values: Floats) -> Floats:

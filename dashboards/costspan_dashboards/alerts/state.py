@@ -20,6 +20,7 @@ State = Literal["pending", "firing", "acknowledged", "stale", "resolved", "close
 ActionKind = Literal["acknowledge", "close"]
 
 RULE_CHANGED = "rule changed"
+FURTHER_CAUSE = "has a further cause"
 
 _LIVE = frozenset({"pending", "firing", "acknowledged", "stale"})
 _REST_PART, _MOST_REST = 0.25, timedelta(days=1)
@@ -43,6 +44,8 @@ class Alert:
     last_breach_at: datetime
     evaluated_at: datetime
     firing_since: datetime | None = None
+    news_since: datetime | None = None
+    """Since when it has a further cause for a ticket that nobody was told of."""
     well_since: datetime | None = None
     """Since when the breach is gone, while there is data to say so."""
     ended_at: datetime | None = None
@@ -204,7 +207,8 @@ def worse(one: Severity, other: Severity) -> bool:
 
 def _rest(alert: Alert, timing: Timing) -> timedelta:
     """Return how long all must be well: what went up and down for days is not over in minutes."""
-    if alert.finding.rule not in EASED or alert.firing_since is None:
+    wavers = alert.finding.rule in EASED and alert.finding.rule != "no_data"
+    if not wavers or alert.firing_since is None:
         return timing.keep_firing_for
     lasted = alert.last_breach_at - alert.firing_since
     return max(timing.keep_firing_for, min(lasted * _REST_PART, _MOST_REST))
@@ -266,16 +270,25 @@ def _still(
     told = replace(seen, told_causes=(*seen.told_causes, *finding.causes), taken_by="")
     if is_worse:
         return step(told, "firing", f"is now a {finding.severity}", tells=True)
-    first, *others = finding.causes
-    new = len(alert.told_causes) <= _MOST_NEWS and (
-        is_news(first, finding.shared, alert.told_causes)
-        or any(is_news(one, (), alert.told_causes) for one in others)
-    )
-    if new and finding.severity == "page":
-        return step(told, "firing", "has a further cause", tells=True)
+    pages = finding.severity == "page"
+    since = alert.news_since or now
+    may_be_told = pages or (finding.severity == "ticket" and finding.alone_from is not None)
+    new = may_be_told and _has_news(finding, alert)
+    if new and (pages or now - since >= timing.keep_firing_for):
+        return step(replace(told, news_since=None), "firing", FURTHER_CAUSE, tells=True)
+    seen = replace(seen, news_since=since if new else None)
     if alert.state == "stale":
         return step(seen, _up(seen), "calls arrive again")
     return seen, ()
+
+
+def _has_news(finding: Finding, alert: Alert) -> bool:
+    """Say whether it has a cause that nobody was told of."""
+    told = alert.told_causes
+    return len(told) <= _MOST_NEWS and (
+        is_news(finding.cause, finding.shared, told)
+        or any(is_news(one.where, one.also, told) for one in finding.further)
+    )
 
 
 def _up(alert: Alert) -> State:

@@ -63,7 +63,7 @@ _COLOURS: Mapping[Severity, Literal["red", "orange", "gray"]] = {
     "ticket": "orange",
     "info": "gray",
 }
-_LEVEL_DIMENSIONS = ("feature", "model", "team", "project", "key", "service")
+_LEVEL_DIMENSIONS = ("feature", "model", "team", "project", "key", "service", "user")
 
 
 def draw(store: Store, range: TimeRange) -> None:

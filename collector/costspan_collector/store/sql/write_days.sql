@@ -20,14 +20,14 @@ FROM
     FROM latency_5m FINAL
     WHERE slot >= toStartOfDay(arrayMin({hours:Array(DateTime('UTC'))}))
         AND slot < toStartOfDay(arrayMax({hours:Array(DateTime('UTC'))})) + INTERVAL 1 DAY
+        AND toStartOfDay(slot) IN arrayMap(hour -> toStartOfDay(hour), {hours:Array(DateTime('UTC'))})
     UNION ALL
     SELECT
         day, service_name, feature, model, 0, 0, 0,
         initializeAggregation('quantilesTDigestStateIf(0.5, 0.95, 0.99)', toUInt64(0), false),
         initializeAggregation('quantilesTDigestStateIf(0.5, 0.95, 0.99)', toUInt64(0), false)
     FROM latency_daily FINAL
-    WHERE day >= toStartOfDay(arrayMin({hours:Array(DateTime('UTC'))}))
-        AND day <= arrayMax({hours:Array(DateTime('UTC'))})
+    WHERE day IN arrayMap(hour -> toStartOfDay(hour), {hours:Array(DateTime('UTC'))})
 ) AS s
 GROUP BY day, service_name, feature, model
 SETTINGS

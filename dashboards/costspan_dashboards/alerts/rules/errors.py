@@ -55,7 +55,7 @@ def errors(view: View, limits: Limits) -> list[Finding]:
     """Find failures of any kind but rate limits, and an objective that is used up too fast."""
     failures = Failures(view, "failed_attempts", limits.allowed_share)
     seen = [one for name in view.scopes for one in _over(failures, limits, name, "failed_calls")]
-    seen = [one for one in (*seen, *_burning(view, limits)) if view.asks(one.scope)]
+    seen = [one for one in (*seen, *_burning(failures, limits)) if view.asks(one.scope)]
     return _found(failures, limits, "errors", seen or _one_user(failures, limits))
 
 
@@ -116,9 +116,13 @@ def _over(failures: Failures, limits: Limits, dimension: str, calls: str) -> lis
     return found
 
 
-def _burning(view: View, limits: Limits) -> list[Seen]:
-    """Find where the errors that the objective allows go too fast, over a long and a short window."""
-    gates, allowed = limits.slo_burn, limits.allowed_share
+def _burning(failures: Failures, limits: Limits) -> list[Seen]:
+    """Find where the errors that the objective allows go too fast, over a long and a short window.
+
+    What always failed as often wakes nobody.
+    """
+    view, gates, allowed = failures.view, limits.slo_burn, limits.allowed_share
+    limited = replace(failures, attempts="limited_attempts")
     pairs: tuple[tuple[int, int, float, Severity], ...] = (
         (60, 5, gates.page_fast, "page"),
         (360, 30, gates.page_slow, "page"),
@@ -135,14 +139,18 @@ def _burning(view: View, limits: Limits) -> list[Seen]:
                 continue
             lost_now, calls_now = _lost_within(view, short, dimension)
             over &= lost_now > burn * allowed * calls_now
+            usual = failures.share(dimension)
+            if view.past.basis.seasonal:
+                usual = np.minimum(usual + limited.share(dimension), 1.0)
+            worse = lost > np.minimum(limits.errors.min_ratio * usual, (1 + usual) / 2) * calls
             found += [
                 Seen(
                     scope=view.scope(dimension, code),
                     window_minutes=long,
                     observed=float(lost[code] / calls[code]),
-                    usual=allowed,
+                    usual=float(usual[code]),
                     score=surprise(float(lost[code]), float(allowed * calls[code])) / long,
-                    severity=severity,
+                    severity=severity if worse[code] else "ticket",
                     calls=int(calls[code]),
                     affected=int(lost[code]),
                 )

@@ -136,6 +136,7 @@ def _slower_than_usual(view: View, limits: Limits) -> list[Finding]:
         (place, one)
         for dimension in view.scopes
         for place, one in _slower(view, limits.latency, habit, shifts, dimension)
+        if view.asks(one.scope)
     ]
     if not found:
         return []

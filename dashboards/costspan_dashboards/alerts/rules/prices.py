@@ -11,7 +11,6 @@ from costspan_dashboards.alerts.frame import (
     tally,
 )
 from costspan_dashboards.alerts.scopes import (
-    WINDOWS_MINUTES,
     Leaves,
     View,
     figure,
@@ -62,10 +61,8 @@ def at_past_prices(view: View) -> Leaves:
     before, now = daily(view, "model"), view.by("model")
     cost = leaves.figures[figure("cost_pico")].copy()
     for meter in METERS:
-        was, row = price(before, meter), leaves.figures[figure(f"{meter}_cost_pico")]
-        for place in range(len(WINDOWS_MINUTES)):
-            is_now = price(now[:, place], meter)
-            known = (was > 0) & (is_now > 0)
-            factor = np.where(known, was / np.where(known, is_now, 1.0), 1.0)
-            cost[place] += row[place] * (factor[model] - 1)
+        was, is_now = price(before, meter), price(now, meter)
+        known = (was > 0) & (is_now > 0)
+        factor = np.where(known, was / np.where(known, is_now, 1.0), 1.0)
+        cost += leaves.figures[figure(f"{meter}_cost_pico")] * (factor[:, model] - 1)
     return Leaves(leaves.names, leaves.codes, np.stack([cost, leaves.figures[figure("cost_pico")]]))

@@ -24,6 +24,7 @@ def retries(view: View, limits: Limits) -> list[Finding]:
     if not view.past.basis.seasonal:
         return []
     seen = [one for dimension in view.scopes for one in _over(view, limits, dimension)]
+    seen = [one for one in seen if view.asks(one.scope)]
     if not seen:
         return []
     first = leader(view, seen, "calls")

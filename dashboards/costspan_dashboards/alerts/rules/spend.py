@@ -20,15 +20,21 @@ from costspan_dashboards.alerts.finding import (
     median_text,
 )
 from costspan_dashboards.alerts.frame import (
+    DAY_MINUTES,
+    HISTORY_DAYS,
+    PRESENT_MINUTES,
     Cells,
     Floats,
     Ints,
+    Mark,
+    Users,
+    hours_of,
     tally,
 )
 from costspan_dashboards.alerts.limits import Limits, SpendLimits
 from costspan_dashboards.alerts.rules.naming import changes, is_unseen, newest
 from costspan_dashboards.alerts.rules.prices import at_past_prices
-from costspan_dashboards.alerts.rules.usage import PICO, alike, lasting, rows, told_change
+from costspan_dashboards.alerts.rules.usage import PICO, lasting, rows, told_change
 from costspan_dashboards.alerts.scopes import (
     WINDOWS_MINUTES,
     Leaves,
@@ -39,7 +45,7 @@ from costspan_dashboards.alerts.scopes import (
 )
 from costspan_dashboards.figures import usd_text
 
-_ENOUGH_DAYS = 3
+_ENOUGH_DAYS, _WEEK_DAYS = 3, 7
 _NEARLY_ALL = 0.95
 _AS_LIKELY = 0.15
 """Of the score: two causes that are no farther apart cannot be told from each other."""
@@ -51,6 +57,7 @@ _FAST, _HALF, _HOUR = (WINDOWS_MINUTES.index(minutes) for minutes in (15, 30, 60
 _LEAST_BEFORE = 0.8
 """Times the usual: a half hour before that was low makes no jump."""
 _LATELY_MINUTES = 15
+_OF_THE_HOURS = 1.3
 
 
 def spend(view: View, limits: Limits) -> list[Finding]:
@@ -93,8 +100,20 @@ def spend(view: View, limits: Limits) -> list[Finding]:
             text=change.text,
             waiting=_waiting(view, first),
             changes=changes(view, explanation),
+            alone_from=_alone_from(explanation, limits.spend, first.window_minutes),
         )
     ]
+
+
+def _alone_from(explanation: Explanation, gates: SpendLimits, minutes: int) -> float | None:
+    """Return from which share of the excess on a cause would be a ticket by itself."""
+    if not explanation.contributors:
+        return None
+    first = explanation.contributors[0]
+    excess = float(first.actual - first.expected) / max(first.share, 1e-9) * 60 / minutes
+    if excess >= float(gates.page_excess_usd_per_hour):  # a ticket in a page wakes nobody again
+        return None
+    return float(gates.min_excess_usd_per_hour) / max(excess, 1e-9)
 
 
 def _users_with_feature(explanation: Explanation) -> Explanation:
@@ -157,29 +176,69 @@ def entity_spend(view: View, limits: Limits) -> list[Finding]:
             text=[*([f"New: {who} was never seen before."] if unknown else []), *change.text],
             waiting=_waiting(view, first),
             changes=changes(view, explanation),
+            alone_from=0 if severity == "ticket" else None,
         )
     ]
 
 
 def spenders(view: View, limits: Limits) -> tuple[dict[int, Seen], frozenset[int]]:
     """Return by number the users who spend too much, and who of the costly ones was seen before."""
-    gates, days = limits.spend, len(view.past.basis.days)
-    suspects = _costly(view, gates) if days else np.zeros(0, np.int64)
+    gates = limits.spend
+    suspects = _costly(view, gates) if view.past.basis.seasonal else np.zeros(0, np.int64)
     if not len(suspects):
         return {}, frozenset()
-    users = view.past.history.read_users(suspects)
-    own, hours = alike(view, users)
+    users, present = view.past.history.read_users(suspects), _unplanned(view)
     seen: dict[int, Seen] = {}
     for code in suspects.tolist():
-        mine = own.where(own.code("user") == code)
-        usually = _by_feature(mine) / (PICO * hours * days)
-        by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / days)
+        mine = present.where(present.code("user") == code)
+        usually, hours, by_chance = _habit(view, users, code, mine)
         for minutes in WINDOWS_MINUTES:
-            one = _spends(view, gates, code, minutes, usually, float(by_chance))
+            one = _spends(view, gates, mine, minutes, usually, hours, by_chance)
             if one and (minutes > WINDOWS_MINUTES[0] or one.severity == "page"):
                 seen[code] = one
                 break
     return seen, users.known
+
+
+def _unplanned(view: View) -> Cells:
+    """Return the present without what an operator planned since a day ago: nothing is known of it."""
+    cells, until = view.frame.window(WINDOWS_MINUTES[-1]), view.frame.until
+    planned = np.zeros(len(cells), np.bool_)
+    for mark in view.past.history.marks:
+        if mark.kind == "new_level" and mark.dimension and _days_since(mark, until) < 1:
+            code = cells.names.code(mark.dimension, mark.value)
+            planned |= (cells.code(mark.dimension) == code) & (cells.minute >= mark.since)
+    return cells.where(~planned) if planned.any() else cells
+
+
+def _days_since(mark: Mark, until: int) -> int:
+    return (until - WINDOWS_MINUTES[-1] - mark.since) // DAY_MINUTES
+
+
+def _habit(view: View, users: Users, code: int, present: Cells) -> tuple[Floats, int, float]:
+    """Return what a user spends an hour, by feature, the mean of how many hours that is, and its noise.
+
+    On the days that are compared with; where it is more, on most of the last seven, or on those
+    since a mark of the present calls said that it would be.
+    """
+    until, cells = view.past.history.until, users.cells
+    first, last = hours_of(until)
+    cells = cells.where(cells.code("user") == code)
+    day = (until - cells.minute + PRESENT_MINUTES) // DAY_MINUTES
+    by_day = tally(day, cells.count("cost_pico"), HISTORY_DAYS + 1)[1:]
+    week = by_day[:_WEEK_DAYS]
+    several = [view.past.basis.days, (np.flatnonzero(week >= max(np.median(week), 1)) + 1).tolist()]
+    if len(several[1]) <= _WEEK_DAYS // 2:
+        several.pop()
+    for mark in view.past.history.marks:
+        if mark.kind == "new_level" and mark.dimension:
+            planned = present.code(mark.dimension) == present.names.code(mark.dimension, mark.value)
+            days = min(_days_since(mark, until), HISTORY_DAYS)
+            several += [range(1, days + 1)] if planned.any() and days > 0 else []
+    days = max(several, key=lambda days: by_day[np.array(days) - 1].mean())
+    mine, hours = cells.where(np.isin(day, days)), (last - first) // 60
+    by_chance = np.sqrt(float(mine.sum("cost_usd_squared").sum()) / hours / len(days))
+    return _by_feature(mine) / (PICO * hours * len(days)), hours, float(by_chance)
 
 
 def _too_much(view: View, gates: SpendLimits, dimension: str, costs: Leaves) -> list[Seen]:
@@ -271,10 +330,15 @@ def _costly(view: View, gates: SpendLimits) -> Ints:
 
 
 def _spends(
-    view: View, gates: SpendLimits, code: int, minutes: int, usually: Floats, by_chance: float
+    view: View,
+    gates: SpendLimits,
+    mine: Cells,
+    minutes: int,
+    usually: Floats,
+    hours: int,
+    by_chance: float,
 ) -> Seen | None:
-    cells = view.frame.window(minutes)
-    mine = cells.where(cells.code("user") == code)
+    mine = mine.between(view.frame.until - minutes, view.frame.until)
     if not len(mine):
         return None
     cost = float(mine.count("cost_pico").sum()) / PICO
@@ -288,12 +352,13 @@ def _spends(
     enough = (
         excess >= float(gates.min_excess_usd_per_hour)
         and rate >= gates.min_user_ratio * level
+        and cost >= _OF_THE_HOURS * level * hours  # it may be a job that takes only minutes of them
         and excess > gates.z * noise
         and (excess * minutes / 60) ** 2 / squares >= gates.min_calls
     )
     if not enough:
         return None
-    scope = Scope("user", view.frame.names.name("user", code))
+    scope = view.scope("user", int(mine.code("user")[0]))
     return _seen(scope, minutes, gates, rate, level, int(mine.count("calls").sum()))
 
 

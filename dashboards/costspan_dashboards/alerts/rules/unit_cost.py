@@ -12,6 +12,7 @@ from costspan_dashboards.alerts.chance import surprise
 from costspan_dashboards.alerts.finding import (
     Finding,
     Seen,
+    each,
     find,
     leader,
     percent,
@@ -49,7 +50,6 @@ from costspan_dashboards.figures import usd_text
 _FEATURE = DIMENSIONS.index("feature")
 _MONTH_DAYS = 30
 _ENOUGH_CALLS = 200
-_CACHE_Z = 6.0
 _TOKENS_A_CALL_SPREAD = 1.0
 _MOSTLY = 0.6
 """Of the excess of a scope: from there on a value inside of it is the cause."""
@@ -63,6 +63,7 @@ def unit_cost(view: View, limits: Limits) -> list[Finding]:
     if not view.past.basis.seasonal:
         return []
     seen = [one for dimension in _scopes(view) for one in _dearer(view, limits, dimension)]
+    seen = [one for one in seen if view.asks(one.scope)]
     if not seen:
         return []
     first = leader(view, seen, "calls")
@@ -117,7 +118,7 @@ def cache(view: View, limits: Limits) -> list[Finding]:
             month = (usual - share) * tokens / PICO * prices * 60 / minutes * 24 * _MONTH_DAYS
             noise = 0.5 / np.sqrt(np.maximum(calls, 1))
             over = (usual - share >= gates.min_cache_drop) & (share <= 0.7 * usual)
-            over &= (calls >= gates.min_calls) & (usual - share > _CACHE_Z * noise)
+            over &= (calls >= gates.min_calls) & (usual - share > gates.z * noise)
             over &= month >= float(gates.min_usd_per_month)
             for code in np.flatnonzero(over).tolist():
                 if (dimension and not code) or (dimension, code) in found:
@@ -137,9 +138,9 @@ def cache(view: View, limits: Limits) -> list[Finding]:
                     calls=int(now[figure("calls")][place, code]),
                     affected=int(lost),
                 )
-    if not found:
+    seen = [one for one in found.values() if view.asks(one.scope)]
+    if not seen:
         return []
-    seen = list(found.values())
     first = leader(view, seen, "calls")
     explanation = _within(view, first, _uncached_table(view, first))
     if "user" in dict(explanation.where):
@@ -234,7 +235,7 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
                 affected=int(missing[code]),
             )
             for code in np.flatnonzero(missing >= limits.unpriced.min_calls).tolist()
-            if code or not dimension
+            if (code or not dimension) and view.asks(view.scope(dimension, code))
         ]
     if not seen:
         return []
@@ -250,7 +251,7 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
     explanation = explain(table)
     model = dict((*explanation.where, *explanation.shared)).get("model")
     if model:  # what has no price is a model, whoever asks for it
-        explanation = single(first)
+        explanation = each(by_model)
     return [
         find(
             view,
@@ -265,6 +266,7 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
             explanation=explanation,
             others=seen,
             noun="calls without a price",
+            alone_from=0,
             kind="price",
             waiting=(
                 f"That is {first.affected / first.window_minutes:.1f} calls a minute that no total "
