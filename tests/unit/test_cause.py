@@ -122,6 +122,32 @@ def test_of_two_that_cannot_be_told_apart_the_preferred_is_named() -> None:
     assert explain(table, prefer="model", slack=4).where == pairs(model="large")
 
 
+def test_of_many_users_one_has_two_of_five_failures_by_chance() -> None:
+    names, users = Names(), [f"user-{n}" for n in range(300)]
+    kinds = [("chat", user) for user in users] + [("translate", user) for user in users[:40]]
+    codes = np.zeros((len(DIMENSIONS), len(kinds)), np.int64)
+    for place, name in enumerate(("feature", "user")):
+        codes[DIMENSIONS.index(name)] = names.encode(name, [kind[place] for kind in kinds])
+    expected = np.array([0.01 if feature == "chat" else 0.0015 for feature, _ in kinds])
+    actual = np.zeros(len(kinds))
+    actual[[300, 301, 302, 303]] = 2, 1, 1, 1
+    table = Table.of(names, codes, actual, expected)
+    assert "user" in dict(explain(table).where)
+    found = explain(table, choice=1)
+    assert [one.where for one in found.contributors] == [pairs(feature="translate")]
+
+
+def test_many_calls_that_are_a_little_slower_are_no_cause_beside_a_few_that_are_slow() -> None:
+    cube = Cube(6)
+    calls, moved = np.full(len(cube.expected), 1000.0), np.full(len(cube.expected), 50.0)
+    slow = cube.of(feature="feature-4")
+    calls[slow], moved[slow] = 4.0, 4.0
+    table = Table.of(cube.names, cube.codes, moved, calls)
+    assert explain(table, shift).where != pairs(feature="feature-4")
+    found = explain(table, shift, least=0.5)
+    assert [one.where for one in found.contributors] == [pairs(feature="feature-4")]
+
+
 def test_a_cause_inside_a_told_one_is_no_news() -> None:
     told = [pairs(model="large", error_kind="server_error")]
     assert not is_news(pairs(model="large"), pairs(error_kind="server_error"), told)

@@ -154,6 +154,8 @@ def explain(
     slack: float = 0.0,
     relative_slack: float = 0.0,
     keeps: float = 0.3,
+    choice: float = 0.0,
+    least: float = 0.0,
 ) -> Explanation:
     """Return the elements that explain what is out of the usual, at most three.
 
@@ -161,13 +163,24 @@ def explain(
 
     A model and a feature that hold nearly the same calls cannot be told apart: of two whose scores
     are that close, `prefer` says which one it is more likely to be.
+
+    Args:
+        table: What was seen, and what was to be expected.
+        score: How an element is scored.
+        prefer: The dimension that is blamed where two are alike.
+        slack: How much lower the score of the preferred one may be.
+        relative_slack: The same, as a part of the score.
+        keeps: What a further cause must have of the first one's score.
+        choice: What the score of one value of N is lowered by, times the logarithm of N: of many
+            users one has two failures by chance. 1 where scores are log-likelihoods of counts.
+        least: What must be seen, times the expected.
     """
+    judge = _Judge(score, _floor(table, score), choice, least)
     elements = _Elements.of(table)
-    firsts = _ranked(table, elements, score)[:_FIRSTS]
     best: list[tuple[Pairs, Ints]] = []
     best_total = 0.0
-    for first in firsts:
-        taken, scores = _greedy(table, elements, score, first, prefer, slack, relative_slack, keeps)
+    for first in _ranked(table, elements, judge)[:_FIRSTS]:
+        taken, scores = _greedy(table, elements, judge, first, prefer, slack, relative_slack, keeps)
         total = sum(value * _PER_DIMENSION**place for place, value in enumerate(scores))
         if total > best_total * (1 + 1e-9):
             best, best_total = taken, total
@@ -191,10 +204,6 @@ def is_news(where: Pairs, shared: Pairs, told: Iterable[Pairs]) -> bool:
     return True
 
 
-def _one(value: float) -> Floats:
-    return np.array([value], np.float64)
-
-
 def _floor(table: Table, score: Score) -> float:
     """Return the least that is expected of an element.
 
@@ -203,6 +212,26 @@ def _floor(table: Table, score: Score) -> float:
     if score is not rise:
         return 0.0
     return max(float(table.expected.sum()) * 1e-3, float(table.actual.sum()) * 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """How elements are scored."""
+
+    score: Score
+    floor: float
+    choice: float
+    least: float
+
+    def __call__(self, actual: Floats, expected: Floats, choices: Floats) -> Floats:
+        """Return scores; `choices` is the logarithm of how many elements each is one of."""
+        expected = np.maximum(expected, self.floor)
+        found = self.score(actual, expected) - self.choice * choices
+        return np.where(actual >= self.least * expected, np.maximum(found, 0.0), 0.0)
+
+
+_Element = tuple[int, int]
+"""Of which combination, and its number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +246,8 @@ class _Elements:
     """By combination: its first element; the last is where the last one ends."""
     weight: Floats
     """By element; 0 for one that lacks a value."""
+    choices: Floats
+    """By element: the logarithm of how many its combination could have."""
 
     @classmethod
     def of(cls, table: Table) -> "_Elements":
@@ -244,47 +275,68 @@ class _Elements:
             begin += width
         _, member, element = np.unique(keys, return_index=True, return_inverse=True)
         element = element.reshape(keys.shape).astype(np.int64)
+        which = member // max(leaves, 1)
         depth = np.array([len(chosen) for chosen in dimensions], np.int64)
-        weight = valid.ravel()[member] * _PER_DIMENSION ** (depth[member // max(leaves, 1)] - 1)
-        first = np.append(element.min(axis=1, initial=len(member)), len(member))
-        return cls(dimensions, element, first, weight)
+        sizes = np.log([table.names.size(name) for name in DIMENSIONS])
+        choices = np.array([sizes[list(chosen)].sum() for chosen in dimensions], np.float64)
+        return cls(
+            dimensions,
+            element,
+            first=np.append(element.min(axis=1, initial=len(member)), len(member)),
+            weight=valid.ravel()[member] * _PER_DIMENSION ** (depth[which] - 1),
+            choices=choices[which],
+        )
 
-    def scores(self, score: Score, actual: Floats, expected: Floats, floor: float) -> Floats:
+    def scores(self, judge: _Judge, actual: Floats, expected: Floats) -> Floats:
         """Return the score of each element."""
         row, times = self.element.ravel(), len(self.dimensions)
         a = tally(row, np.tile(actual, times), len(self.weight))
-        e = np.maximum(tally(row, np.tile(expected, times), len(self.weight)), floor)
-        return np.where(self.weight > 0, score(a, e), 0.0) * self.weight
+        e = tally(row, np.tile(expected, times), len(self.weight))
+        return np.where(self.weight > 0, judge(a, e, self.choices), 0.0) * self.weight
 
-    def named(self, table: Table, place: int, element: int) -> tuple[Pairs, Ints]:
-        """Return the values of an element of one combination, and its leaves."""
-        members = np.flatnonzero(self.element[place] == element)
-        return table.pairs(self.dimensions[place], int(members[0])), members
+    def top(self, place: int, scores: Floats) -> _Element:
+        """Return the best element of a combination."""
+        first, end = self.first[place : place + 2].tolist()
+        return place, first + int(scores[first:end].argmax())
+
+    def best(self, scores: Floats) -> _Element | None:
+        """Return the best element of all; of equals, that of the first combination."""
+        highest, chosen = 0.0, -1
+        for place, top in enumerate(np.maximum.reduceat(scores, self.first[:-1]).tolist()):
+            if top > highest * (1 + 1e-9):
+                highest, chosen = top, place
+        return self.top(chosen, scores) if chosen >= 0 else None
+
+    def members(self, element: _Element) -> Ints:
+        """Return the leaves of an element."""
+        place, number = element
+        return np.flatnonzero(self.element[place] == number)
 
 
-def _ranked(table: Table, elements: _Elements, score: Score) -> list[tuple[Pairs, Ints]]:
+def _ranked(table: Table, elements: _Elements, judge: _Judge) -> list[_Element]:
     """Return the best elements that beat the whole, one of each group of calls."""
-    floor = _floor(table, score)
-    whole = float(score(_one(table.actual.sum()), np.maximum(_one(table.expected.sum()), floor))[0])
-    scores = elements.scores(score, table.actual, table.expected, floor)
-    found: list[tuple[float, Pairs, Ints]] = []
+    actual, expected = np.array([[table.actual.sum()], [table.expected.sum()]], np.float64)
+    whole = float(judge(actual, expected, np.zeros(1))[0])
+    scores = elements.scores(judge, table.actual, table.expected)
+    found: list[tuple[float, _Element]] = []
     for place, (first, end) in enumerate(pairwise(elements.first.tolist())):
         beats = first + np.flatnonzero(scores[first:end] > whole * (1 + 1e-9))
         for top in beats[np.argsort(-scores[beats], kind="stable")[:_FIRSTS]].tolist():
-            found.append((float(scores[top]), *elements.named(table, place, top)))
+            found.append((float(scores[top]), (place, top)))
     found.sort(key=lambda one: -one[0])
-    distinct: list[tuple[Pairs, Ints]] = []
-    for _, pairs, members in found:
-        if not any(np.array_equal(members, other) for _, other in distinct):
-            distinct.append((pairs, members))
+    distinct: list[_Element] = []
+    for _, one in found:
+        members = elements.members(one)
+        if not any(np.array_equal(members, elements.members(other)) for other in distinct):
+            distinct.append(one)
     return distinct
 
 
 def _greedy(
     table: Table,
     elements: _Elements,
-    score: Score,
-    first: tuple[Pairs, Ints],
+    judge: _Judge,
+    first: _Element,
     prefer: str,
     slack: float,
     relative_slack: float,
@@ -292,71 +344,48 @@ def _greedy(
 ) -> tuple[list[tuple[Pairs, Ints]], list[float]]:
     """Return a set of causes that begins with one element, and what each of them scores."""
     actual, expected = table.actual.copy(), table.expected.copy()
-    floor = _floor(table, score)
+    scores = elements.scores(judge, actual, expected)
     taken: list[tuple[Pairs, Ints]] = []
     gained: list[float] = []
-    best: tuple[Pairs, Ints] | None = first
+    best: _Element | None = first
     while best is not None:
-        members = best[1]
-        value = float(
-            score(_one(actual[members].sum()), np.maximum(_one(expected[members].sum()), floor))[0]
-        ) * _PER_DIMENSION ** (len(best[0]) - 1)
+        value = float(scores[best[1]])
         if gained and value < keeps * gained[0]:
             break
-        pairs, members = _preferred(
-            table,
-            elements,
-            best,
-            prefer,
-            lambda: elements.scores(score, actual, expected, floor),
-            value - max(slack, relative_slack * value),
-        )
-        taken.append((pairs, members))
+        least = value - max(slack, relative_slack * value)
+        one = _preferred(elements, best, prefer, scores, least)
+        members = elements.members(one)
+        taken.append((table.pairs(elements.dimensions[one[0]], int(members[0])), members))
         gained.append(value)
-        if score is shift:
+        if len(taken) == AT_MOST:
+            break
+        if judge.score is shift:
             actual[members] = 0.0
         else:
             a, e = actual[members].sum(), expected[members].sum()
             actual[members] = actual[members] * (e / a) if a else expected[members]
-        best = None
-        if len(taken) < AT_MOST:
-            scores = elements.scores(score, actual, expected, floor)
-            highest, chosen = 0.0, -1
-            for place, top in enumerate(np.maximum.reduceat(scores, elements.first[:-1]).tolist()):
-                if top > highest * (1 + 1e-9):
-                    highest, chosen = top, place
-            if chosen >= 0:
-                best = elements.named(table, chosen, _top(elements, chosen, scores))
+        scores = elements.scores(judge, actual, expected)
+        best = elements.best(scores)
     return taken, gained
 
 
-def _top(elements: _Elements, place: int, scores: Floats) -> int:
-    first, end = elements.first[place : place + 2].tolist()
-    return first + int(scores[first:end].argmax())
-
-
 def _preferred(
-    table: Table,
-    elements: _Elements,
-    best: tuple[Pairs, Ints],
-    prefer: str,
-    score: Callable[[], Floats],
-    least: float,
-) -> tuple[Pairs, Ints]:
+    elements: _Elements, best: _Element, prefer: str, scores: Floats, least: float
+) -> _Element:
     """Return the element with the preferred dimension instead, if it scores enough."""
-    other = {"feature": "model", "model": "feature"}[prefer]
-    dimensions = [name for name, _ in best[0]]
-    if other not in dimensions or prefer in dimensions:
+    dimensions = elements.dimensions[best[0]]
+    wanted, other = (
+        DIMENSIONS.index(name)
+        for name in (prefer, {"feature": "model", "model": "feature"}[prefer])
+    )
+    if other not in dimensions or wanted in dimensions:
         return best
-    wanted = sorted(DIMENSIONS.index(prefer if name == other else name) for name in dimensions)
-    if tuple(wanted) not in elements.dimensions:
+    instead = tuple(sorted(wanted if place == other else place for place in dimensions))
+    if instead not in elements.dimensions:
         return best
-    place, scores = elements.dimensions.index(tuple(wanted)), score()
-    top = _top(elements, place, scores)
-    pairs, members = elements.named(table, place, top)
-    if scores[top] >= least and len(np.intersect1d(members, best[1])):
-        return pairs, members
-    return best
+    found = elements.top(elements.dimensions.index(instead), scores)
+    shared = np.intersect1d(elements.members(found), elements.members(best))
+    return found if scores[found[1]] >= least and len(shared) else best
 
 
 def _contributors(

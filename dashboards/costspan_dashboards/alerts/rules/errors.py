@@ -211,7 +211,7 @@ def _found(failures: Failures, limits: Limits, rule: str, seen: list[Seen]) -> l
     first = leader(view, seen, "attempts")
     table = failures.table(min(first.window_minutes, WINDOWS_MINUTES[-1]))
     blames = _blames(table)
-    explanation = newest(view, explain(table, prefer=blames, slack=_AS_LIKELY))
+    explanation = newest(view, explain(table, prefer=blames, slack=_AS_LIKELY, choice=1.0))
     explanation = _with_kind(table, explanation)
     first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"

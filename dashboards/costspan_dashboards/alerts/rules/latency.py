@@ -42,6 +42,8 @@ _DAY_CALLS = 5
 _KIND_CALLS = 20
 _AS_LIKELY = 0.25
 """Of the score: two causes that are no farther apart cannot be told from each other."""
+_CAUSE_PART = 0.5
+"""Of the slow-down that was seen, in logarithms: what is slower by less is no cause of it."""
 _MORE_OUTPUT = 0.6
 """Of a longer duration, in logarithms: from there on it is explained by longer answers."""
 
@@ -240,8 +242,9 @@ def _found(view: View, place: int, seen: list[Seen], shifts: Leaves) -> Finding:
     codes = shifts.codes.copy()
     codes[DIMENSIONS.index("error_kind")] = 0
     table = Table.of(view.frame.names, codes, total / spread, calls)
+    least = _CAUSE_PART * math.log(first.observed) / spread
     explanation = newest(
-        view, explain(table, shift, prefer=signal.blames, relative_slack=_AS_LIKELY)
+        view, explain(table, shift, prefer=signal.blames, relative_slack=_AS_LIKELY, least=least)
     )
     first = matching(seen, first, explanation)
     severity: Severity = "page" if any(one.severity == "page" for one in seen) else "ticket"

@@ -35,7 +35,7 @@ def retries(view: View, limits: Limits) -> list[Finding]:
     codes = base.codes.copy()
     codes[-1] = 0
     table = Table.of(base.names, codes, attempts - calls, calls * (first.usual - 1))
-    explanation = newest(view, explain(table, slack=_AS_LIKELY))
+    explanation = newest(view, explain(table, slack=_AS_LIKELY, choice=1.0))
     first = matching(seen, first, explanation)
     return [
         find(

@@ -49,7 +49,7 @@ _ENOUGH_DAYS, _WEEK_DAYS = 3, 7
 _NEARLY_ALL = 0.95
 _AS_LIKELY = 0.15
 """Of the score: two causes that are no farther apart cannot be told from each other."""
-_KEEPS = 0.15
+_KEEPS = 0.1
 """What grew from next to nothing has a high score; another cause of as many dollars has a lower."""
 _MOST_GROWTH = 10.0
 _FAST, _HALF, _HOUR = (WINDOWS_MINUTES.index(minutes) for minutes in (15, 30, 60))
