@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
+from itertools import islice
 from typing import NoReturn
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -13,7 +14,7 @@ from costspan.errors import Rejected
 
 LONGEST_TEXT = 1024
 MOST_ATTRIBUTES = 1024
-"""Of one span; OpenTelemetry's own default is 128."""
+"""Of one span or resource; OpenTelemetry's own default is 128."""
 MOST_TEXTS = 128
 _LONGEST_SECONDS = 10**9
 _OPEN_ENDED = (semconv.USAGE, semconv.ESTIMATE, semconv.COST_PART)
@@ -47,8 +48,10 @@ class Attributes:
     them holds. Messages name the attribute and never what it held, which may be private.
     """
 
-    def __init__(self, pairs: Iterable[KeyValue], truncated: Counter[str]) -> None:
-        self._values = {pair.key: pair.value for pair in pairs}
+    def __init__(self, pairs: Collection[KeyValue], truncated: Counter[str]) -> None:
+        self.number = len(pairs)
+        """How many there are; those beyond `MOST_ATTRIBUTES` are not looked at."""
+        self._values = {pair.key: pair.value for pair in islice(pairs, MOST_ATTRIBUTES)}
         self._truncated = truncated
 
     def __contains__(self, name: str) -> bool:
@@ -77,10 +80,11 @@ class Attributes:
         items = value.array_value.values
         if len(items) > MOST_TEXTS:
             self._count_cut(name)
-        for item in items:
+        first = items[:MOST_TEXTS]
+        for item in first:
             if not item.HasField("string_value"):
                 self._wrong(name, item.WhichOneof("value"), "a list of texts")
-        return tuple(self.cut(name, item.string_value) for item in items[:MOST_TEXTS])
+        return tuple(self.cut(name, item.string_value) for item in first)
 
     def count(self, *names: str, most: int) -> int | None:
         """Return a whole number from 0 to `most`; None where there is none."""

@@ -49,6 +49,7 @@ def _collector(args: argparse.Namespace) -> int:
         ClickHouse,
         Pricing,
         Receiver,
+        Upkeep,
         read_settings,
         unknown_variables,
     )
@@ -59,8 +60,9 @@ def _collector(args: argparse.Namespace) -> int:
     chosen = {name: value for name, value in given.items() if value is not None}
     receiver = read_settings(Receiver, **chosen)
     clickhouse = read_settings(ClickHouse)
+    upkeep = read_settings(Upkeep)
     book = read_settings(Pricing).book()
-    for line in unknown_variables(os.environ, (Audit, ClickHouse, Receiver, Pricing)):
+    for line in unknown_variables(os.environ, (Audit, ClickHouse, Receiver, Pricing, Upkeep)):
         logging.getLogger("costspan.collector").warning(line)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,17 +79,24 @@ def _collector(args: argparse.Namespace) -> int:
         app = Starlette(routes=[*routes(pipeline, receiver, book=book)])
         url = stack.enter_context(running(app, listener))
         grpc = stack.enter_context(running_grpc(pipeline, receiver, book=book))
-        _tell(f"{url}/v1/traces", grpc, store.url, as_json=args.json)
+        door = ""
+        if store.reads_files:  # a server has a door of its own
+            from costspan_collector.store.door import open_door  # imports the engine
+
+            door = stack.enter_context(open_door(store, upkeep))
+        _tell(f"{url}/v1/traces", grpc, store.url, door, as_json=args.json)
         stop.wait()
     return 0
 
 
-def _tell(traces: str, grpc: str, kept: str, *, as_json: bool) -> None:
+def _tell(traces: str, grpc: str, kept: str, door: str, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"traces": traces, "grpc": grpc, "store": kept}), flush=True)
+        told = {"traces": traces, "grpc": grpc, "store": kept, "door": door}
+        print(json.dumps(told), flush=True)
     else:
-        doors = f"{traces} and {grpc} (gRPC)" if grpc else traces
-        print(f"spans go to    {doors}\nrows are kept  {kept}", flush=True)
+        to = f"{traces} and {grpc} (gRPC)" if grpc else traces
+        read = f", and read at {door}" if door else ""
+        print(f"spans go to    {to}\nrows are kept  {kept}{read}", flush=True)
 
 
 def _migrate(args: argparse.Namespace) -> int:

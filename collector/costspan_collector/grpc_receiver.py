@@ -16,12 +16,13 @@ from costspan.errors import Rejected
 from costspan.pricing import Book, default_book
 from costspan_collector import otlp
 from costspan_collector.intake import RETRY_SECONDS, Answer, Intake, response
+from costspan_collector.listening import bracketed
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.settings import Receiver
 
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _AT_ONCE = 8
-"""Requests held together; more are told to come again."""
+"""Requests held together. More wait; those that gRPC would turn away hear that it is for good."""
 _GRACE_SECONDS = 10
 
 
@@ -64,11 +65,12 @@ def running_grpc(
         options=[
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.http2.bdp_probe", 0),  # who waits sends 64 KiB ahead, however fast the line
         ],
-        maximum_concurrent_rpcs=_AT_ONCE,
     )
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+        host = bracketed(settings.host)
+        port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
     except RuntimeError as error:
         msg = (
             f"port {settings.grpc_port} on {settings.host} cannot be used; "
@@ -77,7 +79,7 @@ def running_grpc(
         raise Rejected(msg) from error
     server.start()
     try:
-        yield f"{settings.host}:{port}"
+        yield f"{host}:{port}"
     finally:
         server.stop(_GRACE_SECONDS).wait()
 

@@ -98,7 +98,7 @@ class Intake:
         try:
             plain = self._unpacked(body, encoding)
             request, unreadable = otlp.decode(plain, kind, most_spans=self._most_spans)
-        except otlp.TooManySpans as error:
+        except otlp.TooMany as error:
             raise Answer(Kind.TOO_LARGE, "spans", str(error)) from error
         except Rejected as error:
             raise Answer(Kind.MALFORMED, "malformed", str(error)) from error

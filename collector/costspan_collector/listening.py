@@ -23,8 +23,13 @@ def listen(receiver: Receiver) -> socket.socket:
     Raises:
         Rejected: it cannot be had; the message names it.
     """
+    is_ipv6 = ":" in receiver.host
     try:
-        listener = socket.create_server((receiver.host, receiver.port))
+        listener = socket.create_server(
+            (receiver.host, receiver.port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         msg = (
             f"port {receiver.port} on {receiver.host} cannot be used ({error.strerror}); "
@@ -35,6 +40,11 @@ def listen(receiver: Receiver) -> socket.socket:
     # waits 40 ms for the sender to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address has colons of its own."""
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager
@@ -51,7 +61,7 @@ def running(app: "ASGIApp", listener: socket.socket) -> Generator[str]:
     thread.start()
     host, port = listener.getsockname()[:2]
     try:
-        yield f"http://{host}:{port}"
+        yield f"http://{bracketed(host)}:{port}"
     finally:
         server.should_exit = True
         thread.join(2 * _GRACE_SECONDS)

@@ -25,10 +25,40 @@ from costspan_collector.senders import told
 
 _OLD_SYSTEM = "gen_ai.system"
 _OLD_REQUEST_TYPE = "llm.request.type"
-GENAI = (semconv.OPERATION, _OLD_SYSTEM, _OLD_REQUEST_TYPE)
-INPUT_TOKENS = (semconv.INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
-OUTPUT_TOKENS = (semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
-CACHED_TOKENS = (semconv.CACHED_TOKENS, "gen_ai.usage.cache_read_input_tokens")
+_OLD_REQUEST_MODEL = "llm.request.model"
+OPENINFERENCE = "openinference.span.kind"
+GENAI = (semconv.OPERATION, _OLD_SYSTEM, _OLD_REQUEST_TYPE, _OLD_REQUEST_MODEL, OPENINFERENCE)
+INPUT_TOKENS = (
+    semconv.INPUT_TOKENS,
+    "gen_ai.usage.prompt_tokens",
+    "llm.usage.prompt_tokens",
+    "llm.token_count.prompt",
+)
+ALL_TOKENS = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total")
+"""Of embeddings some tell no others; they have no output."""
+OUTPUT_TOKENS = (
+    semconv.OUTPUT_TOKENS,
+    "gen_ai.usage.completion_tokens",
+    "llm.usage.completion_tokens",
+    "llm.token_count.completion",
+)
+CACHED_TOKENS = (
+    semconv.CACHED_TOKENS,
+    "gen_ai.usage.cache_read_input_tokens",
+    "llm.token_count.prompt_details.cache_read",
+)
+CACHE_WRITE_TOKENS = (
+    semconv.CACHE_WRITE_TOKENS,
+    "gen_ai.usage.cache_creation_input_tokens",
+    "llm.token_count.prompt_details.cache_write",
+)
+REASONING_TOKENS = (
+    semconv.REASONING_TOKENS,
+    "gen_ai.usage.reasoning_tokens",
+    "llm.token_count.completion_details.reasoning",
+)
+AUDIO_INPUT_TOKENS = (semconv.AUDIO_INPUT_TOKENS, "llm.token_count.prompt_details.audio")
+AUDIO_OUTPUT_TOKENS = (semconv.AUDIO_OUTPUT_TOKENS, "llm.token_count.completion_details.audio")
 HTTP_METHOD = (semconv.HTTP_METHOD, "http.method")
 HTTP_ADDRESS = (semconv.SERVER_ADDRESS, "net.peer.name")
 HTTP_STATUS = (semconv.HTTP_STATUS, "http.status_code")
@@ -37,13 +67,22 @@ _ENVIRONMENT = (semconv.ENVIRONMENT, "deployment.environment")
 _AROUND_CALLS = frozenset({"invoke_agent", "create_agent", "execute_tool", "invoke_workflow"})
 """Operations that hold calls and may carry the sum of their tokens: kept, they would count twice."""
 
+_EMBEDDINGS = frozenset({"embeddings", "embedding"})
+_KINDS = {"LLM": "chat", "EMBEDDING": "embeddings"}
+"""Of OpenInference, as operations; its others hold calls, or are none."""
+
 TEXTS: dict[str, tuple[str, ...]] = {
     "operation": (semconv.OPERATION, _OLD_REQUEST_TYPE),
     "api_type": (semconv.API_TYPE,),
-    "provider": (semconv.PROVIDER, _OLD_SYSTEM),
+    "provider": (semconv.PROVIDER, _OLD_SYSTEM, "llm.provider", "llm.system", "llm.vendor"),
     "server_address": (semconv.SERVER_ADDRESS,),
-    "request_model": (semconv.REQUEST_MODEL,),
-    "response_model": (semconv.RESPONSE_MODEL,),
+    "request_model": (
+        semconv.REQUEST_MODEL,
+        _OLD_REQUEST_MODEL,
+        "llm.model_name",
+        "embedding.model_name",
+    ),
+    "response_model": (semconv.RESPONSE_MODEL, "llm.response.model"),
     "request_tier": (semconv.REQUEST_TIER, "gen_ai.openai.request.service_tier"),
     "response_tier": (semconv.RESPONSE_TIER, "gen_ai.openai.response.service_tier"),
     "response_id": (semconv.RESPONSE_ID,),
@@ -108,6 +147,8 @@ class Normalised:
     """Spans that are nothing of ours, by reason."""
     truncated: Counter[str] = field(default_factory=Counter[str])
     """Texts that were too long, by attribute."""
+    clamped: Counter[str] = field(default_factory=Counter[str])
+    """Spans whose end cannot be true, by reason. They are kept, as if they took no time."""
     fates: Counter[tuple[str, str, str]] = field(default_factory=Counter[tuple[str, str, str]])
     """All spans but those `sent`: by service, what became of them, and the reason."""
     senders: list[SenderCount] = field(default_factory=list[SenderCount])
@@ -148,12 +189,12 @@ def normalise(
     for index, (span, scope_name, resource, service) in enumerate(spans):
         if index in without:
             continue
-        reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result.truncated)
+        reader = _Reader(span, scope_name, resource, received_at, ingest_id, book, result)
         own = reader.own
         try:
             reader.bound()
             if any(name in own for name in GENAI):
-                if own.text(*TEXTS["operation"]) in _AROUND_CALLS:
+                if reader.is_around_calls():
                     result.pass_by("around_calls", service)
                 else:
                     result.calls.append(reader.call())
@@ -200,7 +241,7 @@ def origin(resource: Resource, scope: InstrumentationScope) -> Origin | None:
         )
     except BadSpan:
         return None
-    return None if cut else found
+    return None if cut or own.number > MOST_ATTRIBUTES else found
 
 
 def times_taken(received_at: datetime) -> tuple[int, int]:
@@ -229,26 +270,33 @@ class _Reader:
     received_at: datetime
     ingest_id: int
     book: Book
-    truncated: Counter[str]
+    result: Normalised
     own: Attributes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.own = Attributes(self.span.attributes, self.truncated)
+        self.own = Attributes(self.span.attributes, self.result.truncated)
 
     def bound(self) -> None:
-        number = len(self.span.attributes)
-        if number > MOST_ATTRIBUTES:
-            msg = f"it has {number} attributes, more than {MOST_ATTRIBUTES}"
-            raise BadSpan(Reason.TOO_MANY_ATTRIBUTES, msg)
+        for whose, some in (("it", self.own), ("its resource", self.resource)):
+            if some.number > MOST_ATTRIBUTES:
+                msg = f"{whose} has {some.number} attributes, more than {MOST_ATTRIBUTES}"
+                raise BadSpan(Reason.TOO_MANY_ATTRIBUTES, msg)
+
+    def is_around_calls(self) -> bool:
+        if operation := self.own.text(*TEXTS["operation"]):
+            return operation in _AROUND_CALLS
+        return self.own.text(OPENINFERENCE) not in {"", *_KINDS}
 
     def call(self) -> Call:
         own = self.own
         trace_id, span_id, parent_span_id = self.ids()
         started_at, duration_us = self.times()
         texts = {column: own.text(*names) for column, names in TEXTS.items()}
+        texts["operation"] = texts["operation"] or _KINDS.get(own.text(OPENINFERENCE), "")
         first_chunk_us = own.microseconds(semconv.TIME_TO_FIRST_CHUNK)
-        input_tokens = own.count(*INPUT_TOKENS, most=_MOST_TOKENS)
-        usage = self.usage()
+        or_all = ALL_TOKENS if texts["operation"] in _EMBEDDINGS else ()
+        input_tokens = own.count(*INPUT_TOKENS, *or_all, most=_MOST_TOKENS)
+        usage = self.usage(input_tokens)
         cost = self.cost()
         if cost.status:
             cost = self.negotiated(cost, usage, texts, started_at)
@@ -274,9 +322,9 @@ class _Reader:
             status="error" if self.failed() else "ok",
             input_tokens=input_tokens,
             cached_tokens=own.count(*CACHED_TOKENS, most=_MOST_TOKENS),
-            cache_write_tokens=own.count(semconv.CACHE_WRITE_TOKENS, most=_MOST_TOKENS),
+            cache_write_tokens=own.count(*CACHE_WRITE_TOKENS, most=_MOST_TOKENS),
             output_tokens=own.count(*OUTPUT_TOKENS, most=_MOST_TOKENS),
-            reasoning_tokens=own.count(semconv.REASONING_TOKENS, most=_MOST_TOKENS),
+            reasoning_tokens=own.count(*REASONING_TOKENS, most=_MOST_TOKENS),
             quantities=_kept(usage, cost),
             cost_usd=cost.usd,
             list_cost_usd=cost.list_usd,
@@ -335,11 +383,11 @@ class _Reader:
         start, end = self.span.start_time_unix_nano, self.span.end_time_unix_nano
         earliest, latest = times_taken(self.received_at)
         if not earliest <= start <= latest:
+            # It decides the day and the price, and which call it is, so no other will do.
             raise BadSpan(Reason.BAD_TIME, "it starts before 2020 or more than a day from now")
-        if end < start:
-            raise BadSpan(Reason.BAD_TIME, f"it ends {start - end} ns before it starts")
-        if end > latest:
-            raise BadSpan(Reason.BAD_TIME, "it ends more than a day from now")
+        if not start <= end <= latest:
+            self.result.clamped["ends_before_start" if end < start else "ends_ahead"] += 1
+            end = start
         return EPOCH + timedelta(microseconds=start // 1000), (end - start) // 1000
 
     def cost(self) -> "_Cost":
@@ -383,7 +431,7 @@ class _Reader:
         """Return the price of a call that came with tokens only."""
         host = texts["server_address"]
         elsewhere = bool(host) and not host.endswith(_LISTED_HOSTS)
-        if elsewhere or texts["provider"] not in _LISTED_PROVIDERS:
+        if elsewhere or texts["provider"].lower() not in _LISTED_PROVIDERS:
             return _Cost(status=PriceStatus.UNKNOWN_MODEL)
         if usage is None:
             return _Cost(status=PriceStatus.INVALID_USAGE, book=self.book.version)
@@ -402,7 +450,7 @@ class _Reader:
             project=texts["project"] or None,
         )
 
-    def usage(self) -> Usage | None:
+    def usage(self, input_tokens: int | None) -> Usage | None:
         """Return what the call used, as far as the span tells; None where it cannot be true."""
         unspoken = self.unspoken()
 
@@ -418,24 +466,24 @@ class _Reader:
             "audio_tokens": more("cached_audio_input"),
             "image_tokens": more("cached_image_input"),
         }
-        written = count(semconv.CACHE_WRITE_TOKENS)
+        written = count(*CACHE_WRITE_TOKENS)
         cached = count(*CACHED_TOKENS)
         reported = {
-            "input_tokens": count(*INPUT_TOKENS),
+            "input_tokens": input_tokens or 0,
             "output_tokens": count(*OUTPUT_TOKENS),
             "input_tokens_details": {
                 "cached_tokens": cached,
                 "cache_write_tokens": written,
                 "cache_write_tokens_details": kept_12h
                 and {"ttl_30m_tokens": written - kept_12h, "ttl_12h_tokens": kept_12h},
-                "audio_tokens": count(semconv.AUDIO_INPUT_TOKENS),
+                "audio_tokens": count(*AUDIO_INPUT_TOKENS),
                 "image_tokens": count(semconv.IMAGE_INPUT_TOKENS),
                 # The shim names the modality of what was cached, wherever it is not text.
                 "cached_tokens_details": is_split and split,
             },
             "output_tokens_details": {
-                "reasoning_tokens": count(semconv.REASONING_TOKENS),
-                "audio_tokens": count(semconv.AUDIO_OUTPUT_TOKENS),
+                "reasoning_tokens": count(*REASONING_TOKENS),
+                "audio_tokens": count(*AUDIO_OUTPUT_TOKENS),
                 "image_tokens": count(semconv.IMAGE_OUTPUT_TOKENS),
             },
         }
@@ -507,7 +555,7 @@ def _kept(usage: Usage | None, cost: _Cost) -> dict[str, Decimal]:
 
 _WITHOUT_QUANTITY = frozenset({"search_request", "search_content"})
 """Parts of a cost that follow from the others and the model."""
-_LISTED_PROVIDERS = frozenset({"", "openai", "azure.ai.openai", "az.ai.openai"})
+_LISTED_PROVIDERS = frozenset({"", "openai", "azure", "azure.ai.openai", "az.ai.openai"})
 _LISTED_HOSTS = ("api.openai.com", ".openai.azure.com")
 """Where OpenAI's list holds; a span that does not say where it called is taken at its model."""
 

@@ -18,6 +18,8 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
 _AnyMessage = TypeVar("_AnyMessage", bound=Message)
+_MOST_JSON = 2**20
+"""Objects and lists of one body. Empty ones are three bytes each, and take a thousand times that."""
 _FIELD = re.compile(r"Failed to parse (\w+) field")
 
 
@@ -34,8 +36,8 @@ def encode(message: Message, kind: str) -> bytes:
     return json_format.MessageToJson(message, indent=None).encode()
 
 
-class TooManySpans(Rejected):
-    """More spans than one request may hold: empty ones are two bytes each, and costly to read."""
+class TooMany(Rejected):
+    """More pieces than one request may hold: empty ones are two bytes each, and costly to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,15 @@ def decode(body: bytes, kind: str, *, most_spans: int) -> Decoded:
     """Return the request in `body`, and what in it is no span.
 
     Raises:
-        TooManySpans: it holds more than `most_spans`.
+        TooMany: it holds more than `most_spans`, or as many resources or scopes.
         Rejected: it is none. The message says where, never what: that may be private.
     """
     request, unreadable = _decode_json(body, most_spans) if kind == JSON else (_message(body), [])
-    scopes = (scope for spans in request.resource_spans for scope in spans.scope_spans)
-    _bound(sum(len(scope.spans) for scope in scopes), most_spans)
+    resources = request.resource_spans
+    _bound("resources", len(resources), most_spans)
+    _bound("scopes", sum(len(some.scope_spans) for some in resources), most_spans)
+    scopes = (scope for some in resources for scope in some.scope_spans)
+    _bound("spans", sum(len(scope.spans) for scope in scopes), most_spans)
     return request, unreadable
 
 
@@ -71,13 +76,14 @@ def _message(body: bytes) -> ExportTraceServiceRequest:
         raise Rejected(msg) from error
 
 
-def _bound(spans: int, most_spans: int) -> None:
-    if spans > most_spans:
-        msg = f"{spans} spans in one request; send at most {most_spans}"
-        raise TooManySpans(msg)
+def _bound(what: str, number: int, most: int) -> None:
+    if number > most:
+        msg = f"{number} {what} in one request; send at most {most}"
+        raise TooMany(msg)
 
 
 def _decode_json(body: bytes, most_spans: int) -> Decoded:
+    _bound("objects and lists", body.count(b"{") + body.count(b"["), _MOST_JSON)
     try:
         parsed: object = json.loads(body)
     except json.JSONDecodeError as error:
@@ -90,7 +96,7 @@ def _decode_json(body: bytes, most_spans: int) -> Decoded:
         msg = "the body is JSON, but no object with resourceSpans"
         raise Rejected(msg)
     document = cast("dict[str, Any]", parsed)
-    _bound(sum(1 for _ in _spans(document)), most_spans)
+    _bound("spans", sum(1 for _ in _spans(document)), most_spans)
     for span in _spans(document):
         for name in ("traceId", "spanId", "parentSpanId"):
             if name in span:

@@ -67,7 +67,7 @@ class Pipeline:
         self._waiting = 0  # spans in the queue and in the write that runs
         self._waiting_bytes = 0  # of the requests that brought them
         self._closed = False
-        self._refusing = False
+        self._refusing = ""
         self._failing = ""
         self._ingest_id = 0
         self._changed = threading.Condition()
@@ -99,7 +99,9 @@ class Pipeline:
     def refusing(self) -> str:
         """Return why no spans can be taken now; empty if they can."""
         alive = self._keeper.is_alive() and self._drainer.is_alive()
-        return self._segments.full() if alive else "a thread of the collector has stopped"
+        if not alive:
+            return "a thread of the collector has stopped"
+        return self._refusing or self._segments.full()
 
     @property
     def behind(self) -> str:
@@ -210,7 +212,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the thread must go on
             self._refuse(group, error)
         else:
-            self._refusing = False
+            self._refusing = ""
             for submission in group:
                 self._count(submission.result)
                 submission.done.set_result(None)
@@ -250,7 +252,7 @@ class Pipeline:
             error = Unavailable(f"the spans are not kept: {type(error).__name__}")
         elif not self._refusing:  # one line when it starts, the counters tell the rest
             _log.error("%s", error)
-        self._refusing = True
+        self._refusing = str(error)
         for submission in group:
             submission.done.set_exception(error)
 
@@ -271,12 +273,16 @@ class Pipeline:
             add("costspan_spans_passed_by_total", spans, reason=reason)
         for name, texts in result.truncated.items():
             add("costspan_texts_truncated_total", texts, attribute=name)
+        for reason, spans in result.clamped.items():
+            add("costspan_spans_clamped_total", spans, reason=reason)
 
     def _drain_all(self) -> None:
         while True:
             self._due.wait(self._segment_seconds)
             self._due.clear()
             last = self._stopping.is_set()  # asked before: what is sealed then is all there is
+            if self._refusing:  # who is known to refuse is sent nothing, and so must try by itself
+                self._refusing = self._segments.refused_still()
             if not self._failing:
                 self._segments.seal()
             self._drain()

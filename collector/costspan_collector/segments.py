@@ -112,6 +112,7 @@ class Segments:
         self._lock = threading.Lock()
         self._file: FileIO | None = None
         self._size = 0
+        self._refused_bytes = 0
         try:
             (folder / "quarantine").mkdir(parents=True, exist_ok=True)
             self._held = _locked(folder / "lock")
@@ -121,7 +122,10 @@ class Segments:
                 if path.is_file()
             ]
         except OSError as error:
-            msg = f"cannot keep segments in {folder}: {error.strerror}"
+            msg = (
+                f"cannot keep segments in {folder}: {error.strerror}; "
+                "name a folder that can be written in COSTSPAN_RECEIVER_SPOOL"
+            )
             raise Rejected(msg) from error
 
     def append(self, frame: Frame) -> int:
@@ -134,15 +138,15 @@ class Segments:
         with self._lock:
             if full := self._full():
                 raise Unavailable(full)
-            file = self._file
             try:
-                if file is None:
-                    file = self._file = self._opened()
-                _write(file, data)
+                if self._file is None:
+                    self._file = self._opened()
+                    _sync(self._folder)
+                _write(self._file, data)
             except OSError as error:
+                self._refused_bytes = len(data)
                 self._seal()
-                msg = f"spans cannot be kept in {self._folder}: {error.strerror}"
-                raise Unavailable(msg) from error
+                raise Unavailable(self._unusable(error)) from error
             self._size += len(data)
             return self._size
 
@@ -179,18 +183,30 @@ class Segments:
         with self._lock:
             return self._full()
 
+    def refused_still(self) -> str:
+        """Return why what was refused last would be again; empty if not. Writes as much to know."""
+        path = self._folder / "room"
+        try:
+            try:
+                with path.open("wb", buffering=0) as file:
+                    _write(file, bytes(self._refused_bytes))
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            return self._unusable(error)
+        return self.full()
+
     def backlog(self) -> Backlog:
         """Return how far the store is behind."""
         with self._lock:
             waiting = [(segment.path, segment.size) for segment in self._sealed]
             if self._file is not None and self._size:
                 waiting.append((Path(self._file.name), self._size))
-        since = _made_at(waiting[0][0]) if waiting else time.time()
         return Backlog(
             len(waiting),
             sum(size for _, size in waiting),
-            max(0.0, time.time() - since),
-            sum(1 for _ in (self._folder / "quarantine").iterdir()),
+            max(0.0, time.time() - _made_at(waiting[0][0])) if waiting else 0.0,
+            sum(1 for _ in self._folder.glob("quarantine/*")),
         )
 
     def close(self) -> None:
@@ -203,16 +219,21 @@ class Segments:
         behind = sum(segment.size for segment in self._sealed) + self._size
         if behind >= self._most_bytes:
             return f"{behind} bytes wait for the store; send the spans again later"
-        found = os.statvfs(self._folder)
+        try:
+            found = os.statvfs(self._folder)
+        except OSError as error:
+            return self._unusable(error)
         if found.f_bavail * found.f_frsize < self._least_free_bytes:
             return f"the disk of {self._folder} is full; send the spans again later"
         return ""
+
+    def _unusable(self, error: OSError) -> str:
+        return f"spans cannot be kept in {self._folder}: {error.strerror}"
 
     def _opened(self) -> FileIO:
         name = f"{time.time_ns():020d}-{uuid4().hex[:12]}{_SUFFIX}"
         file = (self._folder / name).open("xb", buffering=0)
         self._size = 0
-        _sync(self._folder)
         return file
 
     def _seal(self) -> None:

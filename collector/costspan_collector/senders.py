@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from costspan import semconv
-from costspan_collector.attributes import LONGEST_TEXT
+from costspan_collector.attributes import LONGEST_TEXT, MOST_ATTRIBUTES
 from costspan_collector.record import SenderCount
 
 _LONGEST_ID = 64
@@ -19,7 +20,8 @@ def told(request: ExportTraceServiceRequest, received_at: datetime) -> Iterator[
         for scope_spans in resource_spans.scope_spans:
             if not scope_spans.spans or not scope_spans.scope.attributes:
                 continue  # so that there are no more of these than of spans, which are bounded
-            said = {pair.key: pair.value for pair in scope_spans.scope.attributes}
+            some = islice(scope_spans.scope.attributes, MOST_ATTRIBUTES)
+            said = {pair.key: pair.value for pair in some}
             if semconv.SENDER not in said:
                 continue
             made, exported, queue_full, failed = (
@@ -33,7 +35,7 @@ def told(request: ExportTraceServiceRequest, received_at: datetime) -> Iterator[
             )
             services = (
                 pair.value.string_value
-                for pair in resource_spans.resource.attributes
+                for pair in islice(resource_spans.resource.attributes, MOST_ATTRIBUTES)
                 if pair.key == semconv.SERVICE_NAME
             )
             yield SenderCount(

@@ -28,6 +28,10 @@ from costspan import semconv
 from costspan.errors import Rejected
 from costspan_collector.attributes import MOST_ATTRIBUTES
 from costspan_collector.normalise import (
+    ALL_TOKENS,
+    AUDIO_INPUT_TOKENS,
+    AUDIO_OUTPUT_TOKENS,
+    CACHE_WRITE_TOKENS,
     CACHED_TOKENS,
     EPOCH,
     GENAI,
@@ -36,8 +40,10 @@ from costspan_collector.normalise import (
     HTTP_STATUS,
     INPUT_TOKENS,
     METER,
+    OPENINFERENCE,
     OUTPUT_TOKENS,
     PREDICTIONS,
+    REASONING_TOKENS,
     TEXTS,
     Normalised,
     Origin,
@@ -202,7 +208,17 @@ def _is_current(names: Collection[str], read: Sequence[tuple[str, ...]]) -> bool
     return all(known[0] in names or not any(name in names for name in known) for known in read)
 
 
-_OF_CALLS = (*TEXTS.values(), INPUT_TOKENS, OUTPUT_TOKENS, CACHED_TOKENS)
+_OF_CALLS = (
+    *TEXTS.values(),
+    (semconv.OPERATION, OPENINFERENCE),
+    (*INPUT_TOKENS, *ALL_TOKENS),
+    OUTPUT_TOKENS,
+    CACHED_TOKENS,
+    CACHE_WRITE_TOKENS,
+    REASONING_TOKENS,
+    AUDIO_INPUT_TOKENS,
+    AUDIO_OUTPUT_TOKENS,
+)
 _OF_ATTEMPTS = (HTTP_METHOD, HTTP_ADDRESS, HTTP_STATUS)
 _UNCOMMON = (
     semconv.USAGE,
@@ -220,6 +236,11 @@ _CONTENT = (
     "gen_ai.prompt",
     "gen_ai.completion",
     "gen_ai.content",
+    "llm.",
+    "input.",
+    "output.",
+    "embedding.",
+    "traceloop.entity.",
 )
 """What was asked and answered. It is in no row, so it shall be on no disk either."""
 

@@ -150,7 +150,7 @@ def read_settings(group: type[Group], **given: Any) -> Group:  # noqa: ANN401 - 
 def unknown_variables(
     environ: Mapping[str, str], groups: Iterable[type[BaseSettings]]
 ) -> list[str]:
-    """Return a line for each `COSTSPAN_` variable that nothing reads: nearly always a typo."""
+    """Return a line for each `COSTSPAN_` variable that no group reads: nearly always a typo."""
     known = {
         f"{group.model_config.get('env_prefix', '')}{field}".upper()
         for group in groups
@@ -162,5 +162,5 @@ def unknown_variables(
             continue
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-        lines.append(f"{name} is set, but nothing reads it; {hint}")
+        lines.append(f"{name} is set, but this command does not read it; {hint}")
     return lines

@@ -27,6 +27,10 @@ _METRICS: dict[str, tuple[str, str]] = {
         "counter",
         "Texts cut to their longest length, by attribute.",
     ),
+    "costspan_spans_clamped_total": (
+        "counter",
+        "Spans kept as if they took no time, since their end cannot be true, by reason.",
+    ),
     "costspan_insert_seconds_sum": ("counter", "Time spent in inserts, by table."),
     "costspan_insert_seconds_count": ("counter", "Inserts made, by table."),
     "costspan_insert_failures_total": ("counter", "Inserts that failed, by table and kind."),

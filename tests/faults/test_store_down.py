@@ -1,5 +1,7 @@
 """The store says no, or nothing, while spans come in."""
 
+import errno
+import os
 import shutil
 import subprocess
 import threading
@@ -401,6 +403,36 @@ def test_what_is_not_stored_when_the_collector_stops_is_stored_by_the_next(
     assert later.settle()
     later.close()
     assert len(collector.store.select("SELECT * FROM calls FINAL", Call)) == 3
+
+
+def test_health_tells_of_a_write_that_fails_and_that_there_is_room_again(
+    collector: Any, wire: Any, monkeypatch: pytest.MonkeyPatch, until: Any
+) -> None:
+    def no_room(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    assert asked_to_come_again(collector.post(wire.request(wire.span(1))))
+    told = health(collector)
+    assert (told.status_code, told.json()["status"]) == (503, "failing")
+    assert "No space left on device" in told.json()["reason"]
+    monkeypatch.undo()
+    until(lambda: health(collector).json()["status"] == "ok")  # though nobody sent anything
+    assert collector.post(wire.request(wire.span(1))).status_code == 200
+    assert len(collector.calls) == 1
+
+
+def test_health_and_metrics_tell_of_a_folder_that_is_gone(
+    collector: Any, settings: Receiver
+) -> None:
+    assert settings.spool
+    aside = settings.spool.rename(settings.spool.with_name("aside"))
+    told = health(collector)
+    assert (told.status_code, told.json()["status"]) == (503, "failing")
+    assert f"{settings.spool}: No such file" in told.json()["reason"]
+    assert httpx2.get(f"{collector.url}/metrics").status_code == 200
+    aside.rename(settings.spool)
+    assert health(collector).json()["status"] == "ok"
 
 
 def test_health_tells_of_a_store_that_does_not_answer(

@@ -60,12 +60,18 @@ def test_the_collector_receives_at_negotiated_prices_and_has_its_directory_alone
     file = tmp_path / "overrides.toml"
     file.write_text('[[override]]\nname = "acme"\nmatch = { model = "*" }\npercent_off = "50"\n')
     monkeypatch.setenv("COSTSPAN_PRICING_OVERRIDES", str(file))
+    monkeypatch.setenv("COSTSPAN_STORE_DOOR_TOKEN", "a-token")
+    monkeypatch.setenv("COSTSPAN_STORE_DOOR_PORT", "0")
     process = costspan("collector", "--port", "0", "--json")
     told = json.loads(process.stdout.readline())
     body = wire.request(wire.span(1)).SerializeToString()
     headers = {"content-type": "application/x-protobuf"}
     assert httpx2.post(told["traces"], content=body, headers=headers).status_code == 200
     assert "is in use by another costspan process" in last_line(costspan("migrate"))
+    asked = httpx2.post(
+        told["door"], content=b"SHOW DATABASES", headers={"X-ClickHouse-Key": "a-token"}
+    )
+    assert "costspan" in asked.text
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 0

@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -102,6 +103,16 @@ def test_where_there_is_no_room_the_sender_is_told_when_to_come_again(
     assert retry_delay(raised.value) == 2
     monkeypatch.undo()
     export(wire.request(wire.span(1)))
+
+
+def test_of_many_senders_at_once_none_is_refused_for_good(
+    export: Export, collector: Any, wire: Any
+) -> None:
+    requests = [wire.request(wire.span(number)) for number in range(40)]
+    with ThreadPoolExecutor(len(requests)) as senders:
+        answers = list(senders.map(export, requests))
+    assert answers == [ExportTraceServiceResponse()] * len(requests)
+    assert len(collector.calls) == len(requests)
 
 
 @pytest.mark.usefixtures("grpc")

@@ -1,5 +1,6 @@
 import gzip
 import json
+import socket
 import sys
 import time
 import zlib
@@ -18,13 +19,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from pydantic import SecretStr
+from starlette.applications import Starlette
 
+from costspan_collector import otlp
+from costspan_collector.listening import listen, running
 from costspan_collector.record import Call
+from costspan_collector.settings import Receiver
 from costspan_collector.store import connect
 
 if sys.version_info >= (3, 14):
@@ -234,6 +240,30 @@ def test_a_small_body_of_very_many_spans_is_refused(collector: Any, body: bytes,
     assert "60000 spans in one request" in said(response)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        (b"\n\x00" * 60_000, PROTOBUF, "60000 resources in one request"),
+        (
+            TracesData(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans()] * 60_000)]),
+            PROTOBUF,
+            "60000 scopes in one request",
+        ),
+    ],
+    ids=["resources", "scopes"],
+)
+def test_a_small_body_of_very_many_pieces_is_refused_before_they_are_looked_at(
+    collector: Any, body: Any, kind: str, reason: str
+) -> None:
+    response = collector.post(body, kind)
+    assert (response.status_code, reason in said(response)) == (413, True)
+
+
+def test_json_of_very_many_pieces_is_refused_before_it_is_read() -> None:
+    with pytest.raises(otlp.TooMany, match="1048577 objects and lists in one request"):
+        otlp.decode(b"[" * (2**20 + 1), JSON, most_spans=1)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_body_that_unpacks_to_too_much_is_not_unpacked(collector: Any, encoding: str) -> None:
     plain = bytes(100_000_000)
@@ -278,6 +308,17 @@ def test_a_span_of_very_many_attributes_is_refused_alone(collector: Any, wire: A
     partial = ExportTraceServiceResponse.FromString(response.content).partial_success
     assert (partial.rejected_spans, len(collector.calls)) == (1, 1)
     assert collector.total("spans_refused_total", reason="too_many_attributes") == 1
+
+
+def test_a_resource_of_very_many_attributes_refuses_its_spans(collector: Any, wire: Any) -> None:
+    request = wire.request(wire.span(1), wire.span(2))
+    request.resource_spans[0].resource.attributes.extend(
+        KeyValue(key=f"x.{n}") for n in range(1023)
+    )
+    request.MergeFrom(wire.request(wire.span(3)))
+    partial = ExportTraceServiceResponse.FromString(collector.post(request).content).partial_success
+    assert (partial.rejected_spans, len(collector.calls)) == (2, 1)
+    assert "its resource has 1025 attributes" in partial.error_message
 
 
 def test_the_balance_of_spans_is_kept_by_hour_and_service(collector: Any, wire: Any) -> None:
@@ -329,6 +370,13 @@ def test_spans_of_many_days_are_kept(collector: Any, wire: Any) -> None:
     assert len(collector.calls) == 150
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")
+def test_an_address_may_be_one_of_ipv6() -> None:
+    with listen(Receiver(host="::1", port=0)) as listener, running(Starlette(), listener) as url:
+        assert url.startswith("http://[::1]:")
+        assert httpx2.get(url).status_code == 404
+
+
 def test_health_says_that_the_store_answers(collector: Any) -> None:
     response = httpx2.get(f"{collector.url}/healthz")
     assert (response.status_code, response.json()["status"]) == (200, "ok")
@@ -341,6 +389,7 @@ def test_metrics_tell_what_became_of_every_span(collector: Any, wire: Any) -> No
             wire.span(2, span_id=b""),
             wire.plain_span(3, {}),
             wire.plain_span(4, {"costspan.request.attempt": 0}),
+            wire.span(5, end_time_unix_nano=0),
         )
     )
     collector.post(b"hello")
@@ -352,14 +401,15 @@ def test_metrics_tell_what_became_of_every_span(collector: Any, wire: Any) -> No
         'costspan_requests_total{door="http",status="200"} 1',
         'costspan_requests_total{door="http",status="400"} 1',
         'costspan_requests_refused_total{door="http",reason="malformed"} 1',
-        "costspan_spans_received_total 4",
-        'costspan_spans_stored_total{table="calls"} 1',
+        "costspan_spans_received_total 5",
+        'costspan_spans_stored_total{table="calls"} 2',
         "costspan_spool_segments 0",
-        'costspan_spans_accepted_total{table="calls"} 1',
+        'costspan_spans_accepted_total{table="calls"} 2',
         'costspan_spans_accepted_total{table="http_attempts"} 1',
         'costspan_spans_refused_total{reason="bad_id"} 1',
         'costspan_spans_passed_by_total{reason="not_genai"} 1',
         'costspan_texts_truncated_total{attribute="costspan.user"} 1',
+        'costspan_spans_clamped_total{reason="ends_before_start"} 1',
         'costspan_insert_seconds_count{table="calls"} 1',
         "# TYPE costspan_queue_spans gauge",
     ):

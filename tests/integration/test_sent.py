@@ -225,6 +225,8 @@ UNCHANGED: list[dict[str, Any]] = [
     {"costspan.cost.usd": "999999.999999999999", "costspan.cost.part.input": 999999999939999999},
     {"costspan.price.status": "unknown_model"},
     {"x.note": "x" * 5000, "server.port": 443, "x.y": AnyValue()},
+    {"openinference.span.kind": "CHAIN"},
+    {"openinference.span.kind": True, "gen_ai.usage.total_tokens": 1100},
     {"costspan.user": "ü\x00\n'", "costspan.feature": "x" * 1024},
     {"start_time_unix_nano": 1763600000_123456789, "end_time_unix_nano": 1763600000_123458788},
 ]
@@ -338,7 +340,15 @@ def test_the_engine_reads_no_attempt_where_a_value_is_odd(store: Store, wire: An
 
 
 @pytest.mark.parametrize(
-    "name", ["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"]
+    "name",
+    [
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.system_instructions",
+        "input.value",
+        "llm.output_messages.0.message.content",
+        "traceloop.entity.output",
+    ],
 )
 def test_what_was_asked_and_answered_is_on_no_disk(
     store: Store, settings: Receiver, wire: Any, name: str
@@ -439,7 +449,9 @@ CALLS: dict[str, st.SearchStrategy[Any]] = {
         st.text(max_size=20),
     ),
     "gen_ai.operation.name": st.sampled_from(["chat", "embeddings", "create_agent"]),
+    "openinference.span.kind": st.sampled_from(["LLM", "CHAIN"]),
     "gen_ai.usage.input_tokens": st.integers(-1, 2**41),
+    "gen_ai.usage.total_tokens": st.integers(0, 10**4),
     "gen_ai.usage.output_tokens": st.integers(0, 10**4),
     "gen_ai.usage.cache_read.input_tokens": st.integers(0, 1200),
     "gen_ai.usage.cache_creation.input_tokens": st.integers(0, 1200),

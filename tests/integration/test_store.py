@@ -1,3 +1,5 @@
+import fcntl
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -115,10 +117,26 @@ def test_a_directory_in_use_by_another_process_is_named(store: Store) -> None:
     )
 
 
+def test_the_process_of_another_container_may_have_our_number(tmp_path: Path) -> None:
+    with (tmp_path / "status").open("w") as status:
+        status.write(f"PID: {os.getpid()}\n")
+        status.flush()
+        fcntl.flock(status, fcntl.LOCK_EX)
+        with pytest.raises(Rejected, match="in use by another costspan process"):
+            connect(f"chdb://{tmp_path}")
+
+
 @pytest.mark.parametrize("url", ["", "/data", "mysql://host", "http://"])
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     with pytest.raises(Rejected, match="is no store"):
         connect(url)
+
+
+def test_an_option_that_nothing_reads_is_refused() -> None:
+    with pytest.raises(
+        Rejected, match=r"clutser after the \? of http://127\.0\.0\.1:1/db is nothing"
+    ):
+        connect("http://127.0.0.1:1/db?clutser=main")
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,6 +179,19 @@ def test_no_file_is_read_or_written_through_the_door(
     assert "nobody" not in answer.text
     assert file.read_text() == "nobody may see this"
     assert ask(url, "SELECT 'file(', 'INTO OUTFILE'").text == "file(\tINTO OUTFILE\n"
+
+
+@pytest.mark.parametrize("function", ["{}", "loop({})", "`loop` ({})"])
+def test_no_address_is_asked_through_the_door(url: str, function: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as asked:
+        asked.settimeout(0)
+        source = f"url('http://127.0.0.1:{asked.getsockname()[1]}/', 'CSVWithNames')"
+        answer = ask(url, f"DESC {function.format(source)}")
+        assert (answer.status_code, "DESCRIBE (SELECT" in answer.text) == (500, True)
+        with pytest.raises(BlockingIOError):
+            asked.accept()
+    assert "cost_usd" in ask(url, "DESCRIBE TABLE calls").text
+    assert ask(url, "DESCRIBE (SELECT 1 AS one)").text.startswith("one\t")
 
 
 def test_an_answer_has_its_bounds(reader: Store) -> None:

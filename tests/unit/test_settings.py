@@ -20,7 +20,7 @@ def test_a_misspelt_variable_is_named_with_the_right_one() -> None:
         {"COSTSPAN_CLICKHOUSE_ULR": "x", "PATH": "/bin"}, [ClickHouse, Receiver]
     )
     assert line == (
-        "COSTSPAN_CLICKHOUSE_ULR is set, but nothing reads it; "
+        "COSTSPAN_CLICKHOUSE_ULR is set, but this command does not read it; "
         "did you mean COSTSPAN_CLICKHOUSE_URL?"
     )
 

@@ -12,7 +12,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.datatypes.base import ClickHouseType
@@ -285,7 +285,11 @@ def _found(url: str, *, read_only: bool = False) -> tuple[Callable[[], Client], 
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = f"{_without_password(url)!r} is no store: use chdb:///directory or https://user@host:8443/db"
         raise Rejected(msg)
-    (cluster,) = parse_qs(parts.query).get("cluster", [""])
+    asked = dict(parse_qsl(parts.query, keep_blank_values=True))
+    cluster = asked.pop("cluster", "")
+    if asked:
+        msg = f"{', '.join(asked)} after the ? of {_without_password(url)} is nothing: only cluster is"
+        raise Rejected(msg)
     if cluster and not read_only:
         settings |= _ON_ALL_REPLICAS
     return partial(_server, url, settings), _without_password(url), cluster
@@ -328,7 +332,7 @@ _NOT_LET_IN = ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_DATABASE",
 
 def _embedded(path: Path, settings: dict[str, Any]) -> Client:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         if _held_by_another_process(path):
             msg = (
                 f"{path} is in use by another costspan process; stop it, name another directory in "
@@ -337,6 +341,7 @@ def _embedded(path: Path, settings: dict[str, Any]) -> Client:
                 "COSTSPAN_CLICKHOUSE_URL=http://reader:TOKEN@127.0.0.1:8123"
             )
             raise Rejected(msg)
+        _opened_here.add(path)
         with clickhouse_connect.get_client(interface="chdb", path=str(path)) as first:
             first.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
             return clickhouse_connect.get_client(
@@ -347,7 +352,7 @@ def _embedded(path: Path, settings: dict[str, Any]) -> Client:
                 settings=settings,
             )
     except OSError as error:
-        msg = f"cannot use {path}: {error.strerror}"
+        msg = f"cannot use {path}: {error.strerror}; name another in COSTSPAN_CLICKHOUSE_URL"
         raise Rejected(msg) from error
     except ClickHouseError as error:
         msg = f"cannot open {path}: {_first_line(error)}"
@@ -365,9 +370,14 @@ def _held_by_another_process(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except BlockingIOError:
-        # This process may open its own engine again; the file says whose it is.
-        return f"PID: {os.getpid()}\n" not in (path / "status").read_text()
+        # This process may open its own engine again. The file says whose it is; but the first
+        # process of every container has the same number.
+        told = (path / "status").read_text()
+        return path not in _opened_here or f"PID: {os.getpid()}\n" not in told
     return False
+
+
+_opened_here: set[Path] = set()
 
 
 _FINAL = (

@@ -38,6 +38,8 @@ _READS = ("SELECT", "WITH", "SHOW", "DESCRIBE", "EXISTS", "EXPLAIN")
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 # What the engine's own readonly mode lets through: a file written, and a file read.
 _TOUCHES_FILES = re.compile(r"\bINTO OUTFILE\b|\bfile\b", re.IGNORECASE)
+# And this, where the engine goes and reads what a function names: an address, another database.
+_DESCRIBES_FUNCTION = re.compile(r"DESCRIBE TABLE [^\s(]+\(")
 _FORMAT = re.compile(r"\bFORMAT (\w+)\s*$")
 _CODE = re.compile(r"Code: (\d+)")
 _AUTHENTICATION_FAILED, _READONLY, _UNKNOWN = 516, 164, 1002
@@ -158,6 +160,8 @@ def _checked(handle: Any, sql: str) -> str:  # noqa: ANN401 - chdb types its han
         raise _Refused(
             _READONLY, "this door reads tables, not files, and `file` names nothing here"
         )
+    if _DESCRIBES_FUNCTION.match(bare):
+        raise _Refused(_READONLY, "this door describes tables and queries: DESCRIBE (SELECT …)")
     return text
 
 
