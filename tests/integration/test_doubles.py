@@ -74,6 +74,18 @@ def test_a_framework_span_and_the_span_of_the_same_call_count_once(store: Store)
     assert store.select(BALANCE, Balance) == [Balance(kept=1, superseded=1)]
 
 
+def test_a_span_between_the_two_that_is_no_call_hides_nothing(store: Store) -> None:
+    ours = span(3, 2, scope_name="costspan", response_id="resp_1")
+    store.insert("calls", [span(1, response_id="resp_1"), ours])
+    assert counted(store) == [3]
+
+
+def test_two_frameworks_that_name_one_response_and_no_parent_both_count(store: Store) -> None:
+    """Which of them holds the other, nothing says."""
+    store.insert("calls", [span(n, response_id="resp_1") for n in (1, 2)])
+    assert counted(store) == [1, 2]
+
+
 def test_of_three_spans_of_one_call_the_innermost_counts(store: Store) -> None:
     store.insert("calls", [span(3, 2), span(1)])
     assert counted(store) == [1, 3]
