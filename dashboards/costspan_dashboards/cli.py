@@ -31,7 +31,9 @@ def _serve(args: argparse.Namespace) -> int:
         signal.signal(signum, lambda _number, _frame: stop.set())
     with serving(Settings(receiver=read_settings(Receiver, **chosen))) as server:
         print(f"dashboard      {server.url}")
-        print(f"spans go to    {server.url}/v1/traces")
-        print(f"rows are kept  {server.store.url}", flush=True)
+        by_grpc = f" and {server.grpc} (gRPC)" if server.grpc else ""
+        read = f", and read at {server.door}" if server.door else ""
+        print(f"spans go to    {server.url}/v1/traces{by_grpc}")
+        print(f"rows are kept  {server.store.url}{read}", flush=True)
         stop.wait()
     return 0

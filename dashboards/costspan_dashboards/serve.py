@@ -19,7 +19,7 @@ from costspan.errors import CostspanError
 from costspan.pricing import Book
 from costspan_collector import upkeep
 from costspan_collector.grpc_receiver import running_grpc
-from costspan_collector.listening import listen, running
+from costspan_collector.listening import bracketed, listen, running
 from costspan_collector.pipeline import Pipeline
 from costspan_collector.receiver import routes
 from costspan_collector.reports import figures, reporting
@@ -65,6 +65,10 @@ class Serving:
     """A running server."""
 
     url: str
+    grpc: str
+    """Where spans come in by gRPC; empty where they do not."""
+    door: str
+    """Where the store is read beside; empty where it is not."""
     store: Store
     pipeline: Pipeline
 
@@ -96,13 +100,13 @@ def serving(settings: Settings) -> Generator[Serving]:
         alerts = settings.alerts
         if not alerts.dashboard_url:  # without one, links in messages would lead nowhere
             host, port = listener.getsockname()[:2]
-            alerts = alerts.model_copy(update={"dashboard_url": f"http://{host}:{port}"})
+            alerts = alerts.model_copy(update={"dashboard_url": f"http://{bracketed(host)}:{port}"})
         since = partial(failing_since, pipeline)
         loop = Loop(store, alerts, book=book, store_failing_since=since)
         url = stack.enter_context(running(_app(settings, store, pipeline, loop, book), listener))
-        stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
+        grpc = stack.enter_context(running_grpc(pipeline, settings.receiver, book=book))
         stack.enter_context(reporting(kept_up, pipeline))
-        stack.enter_context(open_door(store, settings.upkeep))
+        door = stack.enter_context(open_door(store, settings.upkeep))
         stack.enter_context(open_desk(store))
         scheduler = BackgroundScheduler(timezone="UTC")
         upkeep.add_jobs(scheduler, kept_up, settings.upkeep, pipeline.counters)
@@ -110,7 +114,7 @@ def serving(settings: Settings) -> Generator[Serving]:
         loop.schedule(scheduler)
         scheduler.start()
         stack.callback(scheduler.shutdown)  # pyright: ignore  apscheduler 3 ships no types
-        yield Serving(url, store, pipeline)
+        yield Serving(url, grpc, door, store, pipeline)
 
 
 def _app(settings: Settings, store: Store, pipeline: Pipeline, loop: Loop, book: Book) -> Any:  # noqa: ANN401 - Streamlit types it lazily
