@@ -92,6 +92,21 @@ def test_a_minute_of_rest_does_not_end_an_episode() -> None:
     assert life.alert.alert_id == first.alert_id
 
 
+def test_what_is_over_is_told_as_it_was_told_and_not_by_what_is_left_of_it() -> None:
+    life = Life()
+    for minute in range(3):
+        life.at(minute, finding(minute, severity="ticket"))
+    life.at(3, finding(3))
+    life.at(4, replace(finding(4), title="3 % failed"))
+    assert life.alert is not None
+    assert life.alert.finding.title == "3 % failed"
+    assert [life.at(minute, None) for minute in (5, 15)] == ["firing", "resolved"]
+    assert life.alert.finding.title == "50 % failed"
+    assert life.alert.finding.severity == "page"
+    assert life.alert.finding.until == T0 + timedelta(minutes=3)
+    assert life.alert.finding.since == T0 - timedelta(minutes=5)
+
+
 def test_what_lasted_for_long_must_be_well_for_long() -> None:
     life = firing()
     life.at(202, finding(202))

@@ -40,7 +40,8 @@ class Alert:
     """Of the last transition."""
     pending_since: datetime
     finding: Finding
-    """What was seen at last; while all is well again, what was seen before."""
+    """What was seen at last; while all is well again, what was seen before; of what is resolved,
+    what people were told: a breach that fades ends by what is left of it."""
     last_breach_at: datetime
     evaluated_at: datetime
     firing_since: datetime | None = None
@@ -50,6 +51,8 @@ class Alert:
     """Since when the breach is gone, while there is data to say so."""
     ended_at: datetime | None = None
     told_causes: tuple[Pairs, ...] = ()
+    told: Finding | None = None
+    """What people were told of it last."""
     rule_version: str = ""
     """Of the limits it was raised by."""
     incident: str = ""
@@ -170,7 +173,8 @@ def advance(
     if now - well_since >= _rest(seen, timing):
         if alert.dismissed:
             return replace(seen, dismissed=False), ()
-        return step(replace(seen, ended_at=now), "resolved", "back to usual", tells=True)
+        ended = replace(seen, ended_at=now, finding=_as_told(seen))
+        return step(ended, "resolved", "back to usual", tells=True)
     if alert.state == "stale":
         return step(seen, _up(seen), "calls arrive again")
     return seen, ()
@@ -196,13 +200,20 @@ def step(
     alert: Alert, state: State, reason: str, *, tells: bool = False
 ) -> tuple[Alert, Sequence[Transition]]:
     """Return the alert in its next state, and the step that brought it there."""
-    after = replace(alert, state=state, sequence=alert.sequence + 1)
+    told = alert.finding if tells else alert.told
+    after = replace(alert, state=state, sequence=alert.sequence + 1, told=told)
     return after, (Transition(after, alert.state, reason, tells),)
 
 
 def worse(one: Severity, other: Severity) -> bool:
     """Say whether one severity is above another."""
     return SEVERITIES.index(one) > SEVERITIES.index(other)
+
+
+def _as_told(alert: Alert) -> Finding:
+    """Return what people were told; the first onset and the highest severity stay."""
+    last = alert.finding
+    return replace(alert.told or last, since=last.since, severity=last.severity)
 
 
 def _rest(alert: Alert, timing: Timing) -> timedelta:
