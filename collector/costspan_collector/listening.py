@@ -23,13 +23,8 @@ def listen(receiver: Receiver) -> socket.socket:
     Raises:
         Rejected: it cannot be had; the message names it.
     """
-    is_ipv6 = ":" in receiver.host
     try:
-        listener = socket.create_server(
-            (receiver.host, receiver.port),
-            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
-            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
-        )
+        listener = bound(receiver.host, receiver.port)
     except OSError as error:
         msg = (
             f"port {receiver.port} on {receiver.host} cannot be used ({error.strerror}); "
@@ -40,6 +35,20 @@ def listen(receiver: Receiver) -> socket.socket:
     # waits 40 ms for the sender to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address, of IPv4 or IPv6.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    is_ipv6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+        dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
+    )
 
 
 def bracketed(host: str) -> str:

@@ -95,12 +95,12 @@ class Pipeline:
         """Return how far the store is behind what was acknowledged."""
         return self._segments.backlog()
 
-    @property
-    def refusing(self) -> str:
+    def refuses(self) -> str:
         """Return why no spans can be taken now; empty if they can."""
-        alive = self._keeper.is_alive() and self._drainer.is_alive()
-        if not alive:
+        if not (self._keeper.is_alive() and self._drainer.is_alive()):
             return "a thread of the collector has stopped"
+        if self._refusing:  # who is known to refuse is sent nothing, and so must try by itself
+            self._refusing = self._segments.refused_still()
         return self._refusing or self._segments.full()
 
     @property
@@ -281,8 +281,6 @@ class Pipeline:
             self._due.wait(self._segment_seconds)
             self._due.clear()
             last = self._stopping.is_set()  # asked before: what is sealed then is all there is
-            if self._refusing:  # who is known to refuse is sent nothing, and so must try by itself
-                self._refusing = self._segments.refused_still()
             if not self._failing:
                 self._segments.seal()
             self._drain()

@@ -122,7 +122,7 @@ def _healthz(pipeline: Pipeline, request: Request) -> Response:
             pipeline.check()
         except CostspanError as error:
             behind = str(error)
-    refusing = pipeline.refusing
+    refusing = pipeline.refuses()
     body = {
         "status": "failing" if refusing else "behind" if behind else "ok",
         "reason": refusing or behind,

@@ -186,15 +186,18 @@ class Segments:
     def refused_still(self) -> str:
         """Return why what was refused last would be again; empty if not. Writes as much to know."""
         path = self._folder / "room"
-        try:
+        with self._lock:  # an append shall not lack the room that this takes
+            if full := self._full():
+                return full
             try:
-                with path.open("wb", buffering=0) as file:
-                    _write(file, bytes(self._refused_bytes))
-            finally:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            return self._unusable(error)
-        return self.full()
+                try:
+                    with path.open("wb", buffering=0) as file:
+                        _write(file, bytes(self._refused_bytes))
+                finally:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                return self._unusable(error)
+        return ""
 
     def backlog(self) -> Backlog:
         """Return how far the store is behind."""

@@ -59,10 +59,11 @@ _TYPES = {
     "string": _FIELD.TYPE_STRING,
     "uint64": _FIELD.TYPE_UINT64,
     "fixed64": _FIELD.TYPE_FIXED64,
+    "int32": _FIELD.TYPE_INT32,
 }
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
-    # The same request, once with its spans as bytes, once with what makes an outline. What a message
-    # does not name is dropped.
+    # The same request, once with its spans as bytes, once with what makes an outline, and once with
+    # what the engine reads. What a message does not name is dropped: events may hold what was asked.
     "Request": {"resource_spans*": (1, "Resource")},
     "Resource": {"scope_spans*": (2, "Scope")},
     "Scope": {"spans*": (2, "bytes")},
@@ -78,6 +79,19 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "attributes*": (9, "Named"),
     },
     "Named": {"key": (1, "bytes")},
+    "ReadRequest": {"resource_spans*": (1, "ReadResource")},
+    "ReadResource": {"scope_spans*": (2, "ReadScope")},
+    "ReadScope": {"spans*": (2, "Read")},
+    "Read": {
+        "trace_id": (1, "bytes"),
+        "span_id": (2, "bytes"),
+        "parent_span_id": (4, "bytes"),
+        "start_time_unix_nano": (7, "fixed64"),
+        "end_time_unix_nano": (8, "fixed64"),
+        "attributes*": (9, "bytes"),
+        "status": (15, "ReadStatus"),
+    },
+    "ReadStatus": {"code": (3, "int32")},
     # As in sql/sent.proto.
     "Sent": {
         "calls*": (2, "bytes"),
@@ -126,17 +140,14 @@ def take(
     """Return what the engine can read of `request`, and the places of these spans in it."""
     request.DiscardUnknownFields()  # the engine would look into groups
     canonical = request.SerializeToString()  # each field once, in order, so that all read it alike
-    outlined = _CLASS["OutlinedRequest"].FromString(canonical)
-    outlined.DiscardUnknownFields()
-    outlines = _scopes(_CLASS["Request"].FromString(outlined.SerializeToString()))
-    raw_spans = _scopes(_CLASS["Request"].FromString(canonical))
+    outlines, read_spans = _scopes(canonical, "OutlinedRequest"), _scopes(canonical, "ReadRequest")
     earliest, latest = times_taken(received_at)
     sent: list[Sent] = []
     places: set[int] = set()
     place = 0
     for here in request.resource_spans:
         for scope in here.scope_spans:
-            spans, outlined_spans = next(raw_spans).spans, next(outlines).spans
+            spans, outlined_spans = next(read_spans).spans, next(outlines).spans
             first, place = place, place + len(spans)
             whence = origin(here.resource, scope.scope)
             if whence is None:
@@ -153,8 +164,12 @@ def take(
     return sent, places
 
 
-def _scopes(request: Any) -> Iterator[Any]:  # noqa: ANN401 - its class is made above
-    return (scope for resource in request.resource_spans for scope in resource.scope_spans)
+def _scopes(request: bytes, seen_as: str) -> Iterator[Any]:
+    """Yield the scopes of a request, their spans as bytes of what one of the messages names."""
+    some = _CLASS[seen_as].FromString(request)
+    some.DiscardUnknownFields()
+    plain = _CLASS["Request"].FromString(some.SerializeToString())
+    return (scope for resource in plain.resource_spans for scope in resource.scope_spans)
 
 
 def _table_of(outline: bytes, earliest: int, latest: int) -> str:

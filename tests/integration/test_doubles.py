@@ -80,6 +80,14 @@ def test_a_span_between_the_two_that_is_no_call_hides_nothing(store: Store) -> N
     assert counted(store) == [3]
 
 
+@pytest.mark.parametrize("parents", [[0, 1], [0, 9], [0, 1, 2]], ids=str)
+def test_a_framework_within_our_span_leaves_one_of_them(store: Store, parents: list[int]) -> None:
+    """Each lies within the other, give or take a second."""
+    within = [span(n, parent, response_id="resp_1") for n, parent in enumerate(parents, 1)]
+    store.insert("calls", [replace(within[0], scope_name="costspan"), *within[1:]])
+    assert len(counted(store)) == 1
+
+
 def test_two_frameworks_that_name_one_response_and_no_parent_both_count(store: Store) -> None:
     """Which of them holds the other, nothing says."""
     store.insert("calls", [span(n, response_id="resp_1") for n in (1, 2)])

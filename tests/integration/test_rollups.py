@@ -154,6 +154,14 @@ def test_quiet_days_are_recomputed_together_and_busy_ones_each_by_itself(
     ]
 
 
+def test_days_that_are_far_apart_are_recomputed_each_by_itself(store: Store) -> None:
+    """What is seen twice in a hundred days is more than one insert takes."""
+    far = CALLS[0].started_at + timedelta(days=rollups.MOST_DAYS)
+    store.insert("calls", [CALLS[0], replace(CALLS[0], started_at=far)])
+    refresh(store, overlap=AT_ONCE)
+    assert count(store, "(SELECT uniqExact(version) FROM cost_hourly FINAL)") == 2
+
+
 def test_an_hour_that_nothing_came_for_is_read_from_the_rollup(store: Store) -> None:
     store.insert("calls", CALLS)
     refresh(store, overlap=AT_ONCE)

@@ -364,6 +364,16 @@ def test_what_was_asked_and_answered_is_on_no_disk(
     assert len(store.select("SELECT * FROM calls", Call)) == 1
 
 
+def test_of_a_span_only_what_is_read_is_on_disk(wire: Any) -> None:
+    secret = "nobody may see this"
+    span = wire.span(1, status=Status(code=Status.STATUS_CODE_ERROR, message=secret))
+    span.events.add(name=secret).attributes.add(key="gen_ai.prompt").value.string_value = secret
+    (sent,), _ = take(wire.request(span), received_at=wire.now, ingest_id=1)
+    assert secret.encode() not in sent.block
+    (call,) = read(sent.block).calls
+    assert call.status == "error"
+
+
 def test_what_is_odd_is_read_by_hand_after_all(paths: Callable[..., Paths], wire: Any) -> None:
     both = paths()
     odd = [wire.span(number, **changes) for number, changes in enumerate(ODD)]

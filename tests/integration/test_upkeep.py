@@ -1,6 +1,7 @@
 """The jobs and the command that look after the store, and what they leave behind."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -189,6 +190,13 @@ def test_a_door_is_for_the_embedded_engine_and_for_those_with_a_token(store: Sto
         again = Upkeep.model_validate({"door_token": "t", "door_port": port})
         with pytest.raises(Rejected, match="COSTSPAN_STORE_DOOR_PORT"), open_door(store, again):
             pass
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")
+def test_a_door_may_be_at_an_address_of_ipv6(store: Store) -> None:
+    there = {"door_token": "t", "door_host": "::1", "door_port": 0}
+    with open_door(store, Upkeep.model_validate(there)) as url:
+        assert url.startswith("http://[::1]:")
 
 
 Command = Callable[..., tuple[int, str]]

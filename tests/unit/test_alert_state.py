@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from costspan_dashboards.alerts.cause import Contributor, Pairs
 from costspan_dashboards.alerts.finding import Finding, Severity
 from costspan_dashboards.alerts.scopes import Scope
@@ -205,6 +207,53 @@ def test_a_further_cause_of_a_ticket_is_told_once_and_only_where_it_lasts() -> N
     for minute in range(53, 120):
         life.at(minute, both if minute % 30 < 15 else chat)
     assert life.told == ["firing: lasts", "firing: has a further cause"]
+
+
+def test_a_further_cause_that_shares_a_told_one_is_no_news() -> None:
+    life = Life()
+    team, feature = (("team", "beta"),), (("feature", "review"),)
+    chat = replace(finding(severity="ticket"), alone_from=0.3)
+    further = Contributor(team, (), Decimal(9), Decimal(1), 0.4)
+    for minute in range(3):
+        life.at(minute, replace(chat, contributors=(*chat.contributors, further)))
+    same = replace(further, where=feature, also=team)
+    for minute in range(3, 20):
+        life.at(minute, replace(chat, contributors=(*chat.contributors, same)))
+    assert life.told == ["firing: lasts"]
+
+
+def test_an_outage_of_hours_is_over_when_calls_came_for_minutes() -> None:
+    life, outage = Life(), replace(finding(), rule="no_data")
+    for minute in (0, 2, 600):
+        life.at(minute, outage)
+    assert [life.at(minute, None) for minute in (601, 606)] == ["firing", "resolved"]
+
+
+def test_a_rest_of_the_breach_is_a_rest_of_its_further_cause() -> None:
+    life = Life()
+    chat = replace(finding(severity="ticket"), alone_from=0.3)
+    other = Contributor((("team", "beta"),), (), Decimal(9), Decimal(1), 0.4)
+    both = replace(chat, contributors=(*chat.contributors, other))
+    for minute in range(3):
+        life.at(minute, chat)
+    for minute in (3, 9, 15):
+        life.at(minute, both)
+        life.at(minute + 3, None)
+    assert life.told == ["firing: lasts"]
+
+
+def test_an_episode_that_an_earlier_version_kept_goes_on_and_ends() -> None:
+    life, kept = firing(), TypeAdapter(Alert)
+    assert life.alert
+    snapshot = kept.dump_python(life.alert, mode="json")
+    for name in ("told", "news_since"):
+        del snapshot[name]
+    del snapshot["finding"]["alone_from"]
+    life.alert = kept.validate_python(snapshot)
+    life.at(3, replace(finding(3), title="3 % failed"))
+    assert [life.at(minute, None) for minute in (4, 14)] == ["firing", "resolved"]
+    assert life.alert
+    assert (life.alert.finding.title, life.alert.told) == ("3 % failed", life.alert.finding)
 
 
 def test_what_goes_on_by_milder_limits_has_no_further_cause() -> None:

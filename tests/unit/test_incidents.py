@@ -163,6 +163,14 @@ def test_what_fires_stays_where_no_calls_come_but_those_that_nobody_looks_at(roo
     assert not [one for one in room.steps if one.alert.state == "resolved"]
 
 
+def test_an_outage_that_a_person_closed_hides_nothing(room: Room) -> None:
+    outage = found("no_data", cause=())
+    room.at(0, outage)
+    room.act("no_data", "close", 1)
+    room.at(1, outage, found("entity_spend"))
+    assert room.at(2, outage, found("entity_spend")) == ["entity_spend firing"]
+
+
 def test_a_silence_is_quiet_until_it_ends_and_then_what_still_fires_is_told(room: Room) -> None:
     room.silences = (silenced(10, rule="err*", feature="chat"),)
     assert room.at(0, found()) == []

@@ -371,6 +371,11 @@ def test_what_always_failed_as_often_wakes_nobody_though_the_objective_is_missed
     one = found(world.frame())["errors"]
     assert one.severity == "ticket"
     assert Decimal("0.28") < one.usual < Decimal("0.34")
+    limited = World(rows=[row | {} for row in world.rows])
+    for row in limited.rows:
+        if row["error_kind"] == "invalid_request":
+            row["error_kind"] = "rate_limit"
+    assert found(limited.frame())["errors"].severity == "ticket"
     world.calls(UNTIL - 15, UNTIL, **failed("review", "large", 6))
     assert found(world.frame())["errors"].severity == "page"
 
@@ -422,8 +427,25 @@ def test_a_slow_down_at_the_edge_goes_on_as_one_ticket() -> None:
         None, seen, fresh=True, now=frame.now - timedelta(days=1), timing=Timing(*[timedelta()] * 2)
     )
     assert alert
+    closed = replace(alert, state="closed", dismissed=True)  # by a person: it lasts as long
     assert "latency" not in found(frame, few)
-    assert "latency" in {one.rule for one in judged(frame, few, {("latency", ""): alert})}
+    for one in (alert, closed):
+        assert "latency" in {told.rule for told in judged(frame, few, {("latency", ""): one})}
+
+
+def test_what_was_told_is_not_kept_up_by_what_was_not() -> None:
+    world = World()
+    world.calls(UNTIL - 29 * DAY, UNTIL - 60, 5, **chat(50), cached_tokens=40_000)
+    world.calls(UNTIL - 29 * DAY, UNTIL - 60, 5, **review(10))
+    world.calls(UNTIL - 60, UNTIL, **chat(10, 6.0) | {"attempts": 20})
+    world.calls(UNTIL - 60, UNTIL, **review(2, 0.032, 12_000))
+    world.calls(UNTIL - 60, UNTIL, feature="chat", model="new", calls=1, unpriced_calls=1)
+    frame = world.frame()
+    for rule in ("latency", "retries", "unit_cost", "cache", "unpriced"):
+        (one,) = judge(frame, LIMITS.eased, only=rule)
+        assert judge(frame, LIMITS.eased, only=rule, about=frozenset({one.scope}))
+        other = frozenset({Scope("feature", "search")})
+        assert judge(frame, LIMITS.eased, only=rule, about=other) == ()
 
 
 def test_who_spends_at_an_hour_at_which_nobody_ever_called_is_a_page() -> None:
@@ -519,6 +541,18 @@ def test_each_model_without_a_price_and_each_feature_that_is_gone_is_one_to_tell
     assert rules["traffic_drop"].causes == ((("feature", "search"),), (("feature", "draw"),))
 
 
+def test_calls_without_a_price_of_models_each_of_which_has_few_are_told_by_what_they_share() -> (
+    None
+):
+    world = past()
+    lacking = {"calls": 1, "attempts": 1, "unpriced_calls": 1}
+    for model in ("new", "newer"):
+        world.calls(UNTIL - 4, UNTIL, feature="chat", model=model, **lacking)
+    one = found(world.frame())["unpriced"]
+    assert one.title.startswith("8 calls of feature=chat have no price")
+    assert dict(one.cause)["model"] in {"new", "newer"}
+
+
 def test_no_call_at_all_is_a_page_and_not_a_drop_of_every_feature() -> None:
     world = past(present=False)
     world.usual(UNTIL - 60, UNTIL - 20)
@@ -571,6 +605,15 @@ def test_a_weekend_without_calls_is_no_outage() -> None:
     assert silent(world, 22 * 60) == set()
 
 
+def test_an_outage_is_one_though_there_was_a_holiday_and_a_weekend() -> None:
+    for days, off in ((28, {14}), (9, {3, 4})):
+        world = World()
+        for day in {*range(1, days + 1)} - off:
+            world.calls(UNTIL - day * DAY - 300, UNTIL - day * DAY + 120, 5, **chat(50))
+        world.calls(UNTIL - 300, UNTIL - 12, 5, **chat(50))
+        assert silent(world, 12) == {"no_data"}
+
+
 def test_few_calls_are_missed_after_hours() -> None:
     world = World()
     world.calls(UNTIL - 29 * DAY, UNTIL - 300, 5, **chat(2))
@@ -588,6 +631,14 @@ def test_a_first_evening_that_fades_is_no_outage_and_a_sudden_end_is() -> None:
     assert silent(sudden, 20) == {"no_data"}
 
 
+def test_a_first_weekend_that_fades_is_no_outage_and_a_sudden_end_is() -> None:
+    for calls, rules in ((1, set[str]()), (50, {"no_data"})):
+        world = World()
+        world.calls(UNTIL - 5 * DAY, UNTIL - 300, 5, **chat(50))
+        world.calls(UNTIL - 300, UNTIL - 60, 5, **chat(calls))
+        assert silent(world, 60) == rules
+
+
 def test_what_staging_does_hides_no_outage_and_its_end_is_none() -> None:
     world = past(present=False)
     world.usual(UNTIL - 60, UNTIL - 20)
@@ -596,6 +647,16 @@ def test_what_staging_does_hides_no_outage_and_its_end_is_none() -> None:
     only = World()
     only.calls(UNTIL - 29 * DAY, UNTIL - 20, 5, **chat(50), environment="staging")
     assert silent(only, 20) == set()
+
+
+def test_an_outage_that_staging_hides_goes_on_for_days() -> None:
+    calls = past(present=False).rows
+    for days in (1, 4):
+        world = World(rows=[row for row in calls if row["minute"] < UNTIL - days * DAY])
+        world.calls(UNTIL - days * DAY, UNTIL, 5, **chat(5), environment="staging")
+        frame = world.frame()
+        assert "no_data" in found(frame, LIMITS.eased)
+        assert ("no_data" in found(frame)) == (days == 1)  # what began days ago was told then
 
 
 def test_an_outage_goes_on_when_no_calls_would_come_any_more() -> None:
@@ -625,6 +686,7 @@ def test_a_feature_that_nobody_calls_is_a_ticket_for_a_day() -> None:
     world.calls(UNTIL - 60, UNTIL, **chat(10))
     one = found(world.frame())["traffic_drop"]
     assert (one.severity, one.cause) == ("ticket", (("feature", "review"),))
+    assert "0 calls of feature=review in 60 minutes" in one.title
     gone = World()
     gone.calls(UNTIL - 29 * DAY, UNTIL, 5, **chat(50))
     gone.calls(UNTIL - 29 * DAY, UNTIL - 25 * 60, 5, **review(40))

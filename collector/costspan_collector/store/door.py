@@ -8,7 +8,6 @@ import base64
 import binascii
 import hmac
 import re
-import socket
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -21,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from costspan.errors import Rejected
-from costspan_collector.listening import running
+from costspan_collector.listening import bound, running
 from costspan_collector.settings import Upkeep
 from costspan_collector.store.client import DATABASE, Store
 
@@ -68,7 +67,7 @@ def open_door(store: Store, settings: Upkeep) -> Generator[str]:
         msg = "COSTSPAN_STORE_DOOR_TOKEN is for the embedded engine; ask the server itself"
         raise Rejected(msg)
     try:
-        listener = socket.create_server((settings.door_host, settings.door_port))
+        listener = bound(settings.door_host, settings.door_port)
     except OSError as error:
         msg = (
             f"port {settings.door_port} on {settings.door_host} cannot be used "

@@ -22,6 +22,10 @@ REACH = timedelta(hours=1)
 MOST_CALLS = 1_000_000
 """In the days that are read at once: to plan a statement takes as long as to read a quiet day."""
 
+MOST_DAYS = 14
+"""From the first to the last of them: their five minutes are a parameter, of which a server takes
+128 KiB, and an insert may be into a hundred days."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -191,8 +195,9 @@ def _at_once(store: Store, hours: Sequence[datetime]) -> Iterator[list[datetime]
     stored = store.select(_sql("day_calls"), _Day)
     taken: list[datetime] = []
     for day, some in groupby(hours, datetime.date):
-        between = (one.calls for one in stored if taken and taken[0].date() <= one.day <= day)
-        if sum(between) > MOST_CALLS:
+        first = taken[0].date() if taken else day
+        calls = sum(one.calls for one in stored if first <= one.day <= day)
+        if taken and (calls > MOST_CALLS or (day - first).days >= MOST_DAYS):
             yield taken
             taken = []
         taken += some

@@ -180,7 +180,9 @@ def _silence(args: argparse.Namespace) -> int:
         done = _done(ToSilence(tuple(args.matcher), seconds, args.author, args.comment))
     (silence_id,), ends_at = done.ids, done.ends_at
     if args.json:
-        print(json.dumps({"silence_id": silence_id, "ends_at": ends_at}, default=str))
+        print(
+            json.dumps({"silence_id": silence_id, "ends_at": ends_at}, default=datetime.isoformat)
+        )
     else:
         print(f"silence {silence_id} until {ends_at:%Y-%m-%d %H:%M} UTC")
     return 0
@@ -216,7 +218,10 @@ def _done(asked: "Asked") -> "Done":
             raise
         done = hand_over(read_settings(ClickHouse).url, asked)
         if done is None:
-            msg = f"{held}, and that is no `costspan serve` that could do it; do it when it ended"
+            msg = (
+                f"{held}, and that is no `costspan serve` that answers here; do it on its page "
+                "Alerts if it has one, or when it ended"
+            )
             raise Rejected(msg) from error
         return done
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 from pydantic import TypeAdapter
@@ -120,24 +120,26 @@ def do(store: Store, asked: Asked, now: datetime) -> Done:
 @contextmanager
 def open_desk(store: Store) -> Generator[None]:
     """Do what commands hand over, until the block ends; a ClickHouse server needs no such thing."""
-    path = _socket_of(store.url)
-    if path is None:
+    if not store.url.startswith(_EMBEDDED):
         yield
         return
-    path.unlink(missing_ok=True)  # of a server that was killed
+    path = Path(store.url.removeprefix(_EMBEDDED)) / _SOCKET
     app = Starlette(routes=[Route("/", partial(_answer, store), methods=["POST"])])
     with socket.socket(socket.AF_UNIX) as listener:
         try:
+            path.unlink(missing_ok=True)  # of a server that was killed
             listener.bind(str(path))
         except OSError as error:  # such as a path that is too long for one
             _log.warning("no socket at %s (%s): silence and acknowledge on the page", path, error)
             yield
             return
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        listener.listen()
-        with running(app, listener):
-            yield
-    path.unlink(missing_ok=True)
+        try:
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # before it listens nobody gets in
+            listener.listen()
+            with running(app, listener):
+                yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def hand_over(url: str, asked: Asked) -> Done | None:
@@ -146,8 +148,9 @@ def hand_over(url: str, asked: Asked) -> Done | None:
     Raises:
         Rejected, Unavailable: as it says.
     """
-    path = _socket_of(url)
-    if path is None or not path.is_socket():
+    parts = urlsplit(url)  # of the directory, as `connect` reads it
+    path = Path(unquote(parts.netloc + parts.path)) / _SOCKET
+    if parts.scheme != "chdb" or not path.is_socket():
         return None
     try:
         with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path))) as client:
@@ -172,9 +175,3 @@ async def _answer(store: Store, request: Request) -> Response:
         status = 400 if isinstance(error, Rejected) else 503
         return PlainTextResponse(str(error), status)
     return Response(_DONE.dump_json(done), media_type="application/json")
-
-
-def _socket_of(url: str) -> Path | None:
-    return (
-        Path(unquote(url.removeprefix(_EMBEDDED))) / _SOCKET if url.startswith(_EMBEDDED) else None
-    )

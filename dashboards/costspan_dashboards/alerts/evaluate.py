@@ -124,7 +124,8 @@ def step(
     Of `alerts` those that are kept from one evaluation to the next are needed (`Alert.is_kept`).
     """
     found = {key_of(finding): finding for finding in findings}
-    fresh = fresh and not any(one.rule == "no_data" for one in findings)
+    closed = {key for key, alert in alerts.items() if alert.dismissed}
+    fresh = fresh and not any(rule == "no_data" for rule, _ in found.keys() - closed)
     after: dict[Key, Alert] = {}
     transitions: list[Transition] = []
     for key in {**alerts, **found}:

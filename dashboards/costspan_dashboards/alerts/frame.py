@@ -71,7 +71,7 @@ one attempt of the kind '', and one attempt of `rate_limit`. All else stands wit
 output, stand beside it, the rest is other meters. A failed call is not billed and lacks no price.
 `timed_calls` worked at the first attempt; `streamed_calls` of these told their first chunk;
 `paced_calls` their output tokens too. `late_calls` arrived more than LATE_SECONDS after their end,
-`ahead_calls` ended more than AHEAD_SECONDS after they arrived, or before they began."""
+`ahead_calls` ended more than AHEAD_SECONDS after they arrived, or took no time."""
 
 SUMS: tuple[str, ...] = (
     "log_duration",

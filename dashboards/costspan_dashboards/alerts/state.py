@@ -169,11 +169,11 @@ def advance(
     if alert.state == "pending":
         return step(replace(seen, ended_at=now), "inactive", "went away by itself")
     well_since = alert.well_since or now
-    seen = replace(seen, well_since=well_since)
+    seen = replace(seen, well_since=well_since, news_since=None)
     if now - well_since >= _rest(seen, timing):
         if alert.dismissed:
             return replace(seen, dismissed=False), ()
-        ended = replace(seen, ended_at=now, finding=_as_told(seen))
+        ended = replace(seen, ended_at=now, finding=seen.told or seen.finding)
         return step(ended, "resolved", "back to usual", tells=True)
     if alert.state == "stale":
         return step(seen, _up(seen), "calls arrive again")
@@ -208,12 +208,6 @@ def step(
 def worse(one: Severity, other: Severity) -> bool:
     """Say whether one severity is above another."""
     return SEVERITIES.index(one) > SEVERITIES.index(other)
-
-
-def _as_told(alert: Alert) -> Finding:
-    """Return what people were told; the first onset and the highest severity stay."""
-    last = alert.finding
-    return replace(alert.told or last, since=last.since, severity=last.severity)
 
 
 def _rest(alert: Alert, timing: Timing) -> timedelta:

@@ -1,7 +1,8 @@
 -- One row per call of a stretch, in the cell of how it ended, and one per attempt of it that failed
 -- and was tried again: no call, one attempt, in the cell of how that attempt ended. Dollars are whole
--- pico-dollars. Latencies are of calls that worked at the first attempt. As in 0016, but a call is
--- read once: what its rows are made of is planned, and taken from the disk, once.
+-- pico-dollars. Latencies are of calls that worked at the first attempt. As in 0016, but a call that
+-- took no time has a wrong clock and no latency; and a call is read once: what its rows are made of is
+-- planned, and taken from the disk, once.
 CREATE OR REPLACE VIEW call_signals AS
 WITH
     retried AS
@@ -47,11 +48,11 @@ SELECT
     calls * toInt64(toDecimal128(cost_parts_usd['output'], 12) * 1000000000000) AS output_cost_pico,
     calls * (c.cost_usd IS NOT NULL) AS priced_calls,
     calls * c.unpriced AS unpriced_calls,
-    calls * (c.status = 'ok' AND retries = 0) AS timed_calls,
+    calls * (c.status = 'ok' AND retries = 0 AND duration_us > 0) AS timed_calls,
     toInt64(timed_calls AND time_to_first_chunk_us IS NOT NULL) AS streamed_calls,
     toInt64(streamed_calls AND ifNull(c.output_tokens, 0) > 0 AND duration_us > ifNull(time_to_first_chunk_us, 0)) AS paced_calls,
     calls * (received_at > ended_at + INTERVAL 90 SECOND) AS late_calls,
-    calls * (ended_at > received_at + INTERVAL 60 SECOND) AS ahead_calls,
+    calls * (duration_us = 0 OR ended_at > received_at + INTERVAL 60 SECOND) AS ahead_calls,
     timed_calls * log(greatest(duration_us, 1)) AS log_duration,
     log_duration * log_duration AS log_duration_squared,
     streamed_calls * log(greatest(ifNull(time_to_first_chunk_us, 0), 1)) AS log_first_chunk,

@@ -3,6 +3,8 @@
 -- instrumentation saw it, and kind, model and id of the response agree as far as both tell; and it
 -- is a child of its span or, since spans between the two may not be kept, ours with the same
 -- response. Two spans of one instrumentation are the same call only where both name the same response.
+-- But ours that has a child of another instrumentation may be superseded by it, so it
+-- takes the place of no other: of two that lie within each other's second, both would be gone.
 CREATE OR REPLACE VIEW doubles AS
 WITH seen AS
 (
@@ -32,13 +34,24 @@ WITH seen AS
                 AND scope_name != 'costspan'
         )
     GROUP BY trace_id, span_id
+),
+parents AS
+(
+    SELECT trace_id, parent_span_id
+    FROM calls
+    WHERE started_at >= {since:DateTime64(6, 'UTC')} AND started_at < {until:DateTime64(6, 'UTC')}
+        AND scope_name != 'costspan'
 )
 SELECT DISTINCT trace_id, outside.span_id AS span_id, outside.start AS started_at
 FROM (SELECT *, arrayJoin([hex(span_id), response]) AS link FROM seen) AS outside
-INNER JOIN (SELECT *, arrayJoin([hex(parent), response]) AS link FROM seen) AS inside
-    ON inside.trace_id = outside.trace_id AND inside.link = outside.link
+INNER JOIN
+(
+    SELECT *, arrayJoin([
+        hex(parent),
+        if(scope = 'costspan' AND (trace_id, span_id) NOT IN parents, response, '')]) AS link
+    FROM seen
+) AS inside ON inside.trace_id = outside.trace_id AND inside.link = outside.link
 WHERE link != ''
-    AND (inside.parent = outside.span_id OR inside.scope = 'costspan')
     AND inside.span_id != outside.span_id
     AND inside.start >= outside.start - INTERVAL 1 SECOND
     AND inside.end <= outside.end + INTERVAL 1 SECOND

@@ -18,6 +18,7 @@ from costspan_dashboards.alerts.finding import (
 )
 from costspan_dashboards.alerts.frame import (
     DAY_MINUTES,
+    PRESENT_MINUTES,
     Cells,
     Floats,
     Ints,
@@ -88,13 +89,19 @@ def _latest(view: View) -> datetime | None:
     when the last one began.
     """
     frame, past = view.frame, view.past
-    present, recent = watched(frame.present, past.quiet), watched(past.history.recent, past.quiet)
+    present = watched(frame.present, past.quiet)
     if frame.latest_arrival is None or len(present) == len(frame.present):
         return frame.latest_arrival
-    if not len(present) and not len(recent):
+    recent, days = (watched(some, past.quiet) for some in (past.history.recent, past.history.days))
+    before = frame.until - PRESENT_MINUTES
+    lasts = [
+        *present.minute[-1:],
+        *np.minimum(recent.minute[-1:] + 60, before),
+        *np.minimum(days.minute[-1:] + DAY_MINUTES, before),
+    ]
+    if not lasts:
         return None
-    last = present.minute[-1] if len(present) else min(recent.minute[-1] + 60, frame.until - 60)
-    return min(frame.latest_arrival, time_of(int(last) + _ON_THEIR_WAY_MINUTES))
+    return min(frame.latest_arrival, time_of(int(lasts[0]) + _ON_THEIR_WAY_MINUTES))
 
 
 def _missing(view: View, since: int) -> tuple[float, str]:
@@ -267,7 +274,7 @@ def late(view: View, limits: Limits) -> list[Finding]:
 
 
 def clock(view: View, limits: Limits) -> list[Finding]:
-    """Find spans that end after they arrived, or before they began: a clock is wrong."""
+    """Find spans that end after they arrived, or when they began: a clock is wrong."""
     gates, frame = limits.arrival, view.frame
     return _arrivals(
         view,

@@ -250,7 +250,7 @@ def unpriced(view: View, limits: Limits) -> list[Finding]:
     )
     explanation = explain(table)
     model = dict((*explanation.where, *explanation.shared)).get("model")
-    if model:  # what has no price is a model, whoever asks for it
+    if model and by_model:  # what has no price is a model, whoever asks for it
         explanation = each(by_model)
     return [
         find(
