@@ -9,6 +9,7 @@ from costspan_dashboards.alerts.limits import LatencyObjective, Limits
 from costspan_dashboards.alerts.limits_file import read_limits
 from costspan_dashboards.alerts.outbox import CHANNEL_DOWN
 from costspan_dashboards.alerts.rules import RULES
+from costspan_dashboards.alerts.rules.plumbing import RULE_FAILS
 from costspan_dashboards.alerts.runbooks import RUNBOOKS
 
 TEXT = Path(__file__).parents[2].joinpath("docs/alerts.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ def test_every_rule_has_a_row_an_example_and_something_to_do() -> None:
     assert rows == [*dict.fromkeys(rows)]
     (block,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
     examples = re.findall(r"^(\w+): ", block, re.MULTILINE)
-    assert set(rows) == set(examples) == {*RULES, CHANNEL_DOWN} == RUNBOOKS.keys()
+    assert set(rows) == set(examples) == {*RULES, CHANNEL_DOWN, RULE_FAILS} == RUNBOOKS.keys()
 
 
 def test_the_defaults_are_all_there_and_as_they_are(tmp_path: Path) -> None:

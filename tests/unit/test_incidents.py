@@ -105,6 +105,18 @@ def test_two_rules_that_see_one_thing_have_one_fingerprint_and_one_message(room:
     assert [room.at(1), room.at(7)] == [[], ["entity_spend resolved"]]
 
 
+def test_while_its_rule_fails_an_alert_is_neither_resolved_nor_told_again(room: Room) -> None:
+    assert room.at(0, found()) == ["errors firing"]
+    fails = found("rule_fails", "ticket", (), episode="errors")
+    assert room.at(1, fails) == ["rule_fails firing"]
+    assert [room.at(minute, fails) for minute in range(2, 20)] == [[]] * 18
+    assert room.one().state == "stale"
+    assert room.at(20, found()) == []
+    assert room.one().state == "firing"
+    assert [room.at(minute) for minute in (25, 26)] == [["rule_fails resolved"], []]
+    assert room.at(31) == ["errors resolved"]
+
+
 def test_a_second_rule_tells_only_what_is_worse(room: Room) -> None:
     assert room.at(0, found("spend", "ticket")) == ["spend firing"]
     assert room.at(1, found("spend", "ticket"), found("unit_cost", "ticket")) == []

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from costspan_dashboards.alerts.chance import beta_binomial_tail, scatter_of
 from costspan_dashboards.alerts.evaluate import judged
@@ -160,6 +161,20 @@ def found(frame: Frame, limits: Limits = LIMITS) -> dict[str, Finding]:
 
 def test_what_is_usual_raises_nothing() -> None:
     assert found(past().frame()) == {}
+
+
+def test_a_rule_that_fails_is_told_of_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(view: View, limits: Limits) -> list[Finding]:
+        del view, limits
+        raise IndexError
+
+    world = past()
+    world.calls(UNTIL - 4, UNTIL, **failed("chat", "small", 12))
+    monkeypatch.setitem(cast("dict[str, Any]", RULES), "no_data", broken)
+    told = found(world.frame())
+    assert set(told) == {"errors", "rule_fails"}
+    assert (told["rule_fails"].severity, told["rule_fails"].episode) == ("ticket", "no_data")
+    assert "IndexError" in told["rule_fails"].title
 
 
 def test_an_outage_is_a_page_that_names_the_kind_of_error() -> None:

@@ -32,6 +32,7 @@ from costspan_dashboards.alerts.queries import kept_alerts, latest_alerts
 from costspan_dashboards.alerts.read import read_frame, watermark
 from costspan_dashboards.alerts.read_plumbing import read_plumbing, with_reviews
 from costspan_dashboards.alerts.rules import judge
+from costspan_dashboards.alerts.rules.plumbing import RULE_FAILS
 from costspan_dashboards.alerts.scopes import SCOPES, Basis, Scope, View
 from costspan_dashboards.alerts.settings import Alerts
 from costspan_dashboards.alerts.silences import Silence, actions, marks, silences
@@ -126,10 +127,11 @@ def step(
     found = {key_of(finding): finding for finding in findings}
     closed = {key for key, alert in alerts.items() if alert.dismissed}
     fresh = fresh and not any(rule == "no_data" for rule, _ in found.keys() - closed)
+    failing = {episode for rule, episode in found if rule == RULE_FAILS}
     after: dict[Key, Alert] = {}
     transitions: list[Transition] = []
     for key in {**alerts, **found}:
-        known = fresh or key[0] in ABOUT_ARRIVAL
+        known = (fresh or key[0] in ABOUT_ARRIVAL) and key[0] not in failing
         alert, steps = advance(
             alerts.get(key),
             found.get(key) if known else None,  # what was seen is over: nothing is seen now

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from costspan_dashboards.alerts.finding import SEVERITIES
+from costspan_dashboards.alerts.rules.plumbing import RULE_FAILS
 from costspan_dashboards.alerts.silences import Silence
 from costspan_dashboards.alerts.state import (
     FURTHER_CAUSE,
@@ -34,6 +35,7 @@ ABOUT_ARRIVAL = frozenset(
         "job_late",
         "budget",
         "channel_down",
+        RULE_FAILS,
     }
 )
 """Rules that know how things are while no calls arrive; `no_data` inhibits all others."""

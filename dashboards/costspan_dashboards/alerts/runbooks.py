@@ -41,5 +41,7 @@ RUNBOOKS: Mapping[str, str] = {
     "them in COSTSPAN_PRICING_OVERRIDES; then run `costspan reprice`.",
     "reconciliation_drift": "Open the page Reconciliation on the days that are named.",
     "billing_key_failing": "See that COSTSPAN_RECONCILE_ADMIN_KEY is still valid and may read costs.",
+    "rule_fails": "A rule of the alerts broke; the others go on. The server's log has the error: "
+    "report it. Until it is mended, name the rule under `disabled` in alerts.toml.",
     "job_late": "A job did not run or fails. Its last answer is in the alert; see the server's log.",
 }

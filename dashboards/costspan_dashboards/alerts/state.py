@@ -164,7 +164,7 @@ def advance(
     if not fresh:
         seen = replace(seen, well_since=None)
         if alert.state in {"firing", "acknowledged"}:
-            return step(seen, "stale", "no calls arrive: not known")
+            return step(seen, "stale", "not known: no calls arrive, or its rule fails")
         return seen, ()
     if alert.state == "pending":
         return step(replace(seen, ended_at=now), "inactive", "went away by itself")
@@ -176,7 +176,7 @@ def advance(
         ended = replace(seen, ended_at=now, finding=seen.told or seen.finding)
         return step(ended, "resolved", "back to usual", tells=True)
     if alert.state == "stale":
-        return step(seen, _up(seen), "calls arrive again")
+        return step(seen, _up(seen), "known again")
     return seen, ()
 
 
@@ -283,7 +283,7 @@ def _still(
         return step(replace(told, news_since=None), "firing", FURTHER_CAUSE, tells=True)
     seen = replace(seen, news_since=since if new else None)
     if alert.state == "stale":
-        return step(seen, _up(seen), "calls arrive again")
+        return step(seen, _up(seen), "known again")
     return seen, ()
 
 

@@ -1,5 +1,6 @@
 """Every rule there is: pure functions of a view on a frame and of limits, findings out."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 from costspan_dashboards.alerts.finding import Finding
@@ -15,6 +16,7 @@ from costspan_dashboards.alerts.rules.plumbing import (
     job_late,
     price_book_old,
     reconciliation_drift,
+    rule_fails,
     store_unhealthy,
 )
 from costspan_dashboards.alerts.rules.retries import retries
@@ -23,6 +25,8 @@ from costspan_dashboards.alerts.rules.unit_cost import cache, price_change, unit
 from costspan_dashboards.alerts.scopes import Scope, View
 
 Rule = Callable[[View, Limits], list[Finding]]
+
+_log = logging.getLogger("costspan.alerts")
 
 RULES: Mapping[str, Rule] = {
     rule.__name__: rule
@@ -55,11 +59,17 @@ RULES: Mapping[str, Rule] = {
 def judge(
     frame: Frame, limits: Limits, *, only: str = "", about: frozenset[Scope] | None = None
 ) -> tuple[Finding, ...]:
-    """Return what the rules find wrong in a frame; of EASED rules, `about` these scopes."""
+    """Return what the rules find wrong in a frame; of EASED rules, `about` these scopes.
+
+    A rule that fails is a finding of its own: the others go on.
+    """
     view = View.of(frame, limits.quiet_environments, about)
-    return tuple(
-        finding
-        for name, rule in RULES.items()
-        if name not in limits.disabled and (not only or name == only)
-        for finding in rule(view, limits)
-    )
+    found: list[Finding] = []
+    for name, rule in RULES.items():
+        if name not in limits.disabled and (not only or name == only):
+            try:
+                found += rule(view, limits)
+            except Exception as error:  # noqa: BLE001 - the other rules must go on
+                _log.exception("the rule %s fails", name)
+                found.append(rule_fails(view, name, error))
+    return tuple(found)

@@ -9,6 +9,8 @@ from costspan_dashboards.alerts.limits import Limits
 from costspan_dashboards.alerts.scopes import Scope, View
 from costspan_dashboards.figures import usd_text
 
+RULE_FAILS = "rule_fails"
+
 _HOUR_SECONDS = 3600
 _PAGES = {
     "reconciliation_drift": "/reconciliation",
@@ -179,6 +181,23 @@ def _job(view: View, limits: Limits, job: JobHealth) -> Iterator[Finding]:
             else f"When it ran last, it said: {job.detail}.",
         ],
         episode=job.job,
+    )
+
+
+def rule_fails(view: View, rule: str, error: Exception) -> Finding:
+    """Tell that a rule cannot be evaluated: what it would find, nobody knows."""
+    return _finding(
+        view,
+        RULE_FAILS,
+        "ticket",
+        f"The rule {rule} cannot be evaluated: {type(error).__name__}",
+        Decimal(1),
+        "calls",
+        [
+            "Its alerts stay as they are, and it raises none. The server's log has the whole error.",
+            "Until it is mended, the rule can be named under `disabled` in alerts.toml.",
+        ],
+        episode=rule,
     )
 
 
