@@ -28,7 +28,7 @@ SELECT
     fromUnixTimestamp64Micro(toInt64({since:Int64} + number * {step_us:Int64}), 'UTC') AS started_at,
     MD5(concat({seed:String}, toString(number))),
     toFixedString(substring(MD5(concat({seed:String}, '/', toString(number))), 1, 8), 8),
-    'costspan', {feature:String}, {model:String}, if(number % {fail_every:UInt32} = 1, '', {model:String}),
+    'costspan', {feature:String}, {model:String}, if(number % {fail_every:UInt32} = 1, '', concat({model:String}, '-2026-01-01')),
     {team:String}, if({user:String} = '', concat('u', toString(number % 7)), {user:String}),
     'proj_1',
     -- Log-normal, median one second, sigma 0.4, the same whenever the test runs.
@@ -125,6 +125,8 @@ def test_a_burst_of_errors_pages_with_feature_and_kind(
     assert ("error_kind", "server_error") in one.where
     assert {("feature", "agent"), ("user", "x")} & {*one.where, *one.also}
     assert "feature=agent" in alert.finding.link
+    # Those that failed have the name that was asked for, the others that of what answered.
+    assert "model=gpt-4.1&model=gpt-4.1-2026-01-01" in alert.finding.link
     assert alert.finding.contributors[0].share > 0.9
     assert len(alert.finding.examples) == 3
     assert len(alert.finding.examples[0].trace_id) == 32

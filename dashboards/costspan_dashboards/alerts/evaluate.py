@@ -5,8 +5,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import TypeAdapter
 
@@ -327,7 +328,22 @@ def _with_examples(store: Store, finding: Finding) -> Finding:
         rule=finding.rule,
         **wanted,
     )
-    return replace(finding, examples=tuple(rows))
+    return replace(finding, examples=tuple(rows), link=_shown_as(store, finding))
+
+
+def _shown_as(store: Store, finding: Finding) -> str:
+    """Return the link with every name that the page has for the model that was asked for."""
+    asked = dict(parse_qsl(urlsplit(finding.link).query)).get("model", "")
+    day = {"since": finding.until - timedelta(days=1), "until": finding.until}
+    sql = load_sql(_PACKAGE, "answered_as")
+    names = [one.model for one in store.select(sql, _Model, asked=asked, **day)] if asked else []
+    every = urlencode([("model", name) for name in (names or [asked])])
+    return finding.link.replace(urlencode({"model": asked}), every)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    model: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 -- One row per call of a stretch, in the cell of how it ended, and one per attempt of it that failed
 -- and was tried again: no call, one attempt, in the cell of how that attempt ended. Dollars are whole
 -- pico-dollars. Latencies are of calls that worked at the first attempt. As in 0016, but a call that
--- took no time has a wrong clock and no latency; and a call is read once: what its rows are made of is
--- planned, and taken from the disk, once.
+-- took no time has a wrong clock and no latency; its model is the one that was asked for, which a call
+-- that fails has too, and not the snapshot that answered; and a call is read once: what its rows are
+-- made of is planned, and taken from the disk, once.
 CREATE OR REPLACE VIEW call_signals AS
 WITH
     retried AS
@@ -33,7 +34,7 @@ SELECT
     toString(c.project) AS project,
     toString(key_hint) AS key,
     toString(c.feature) AS feature,
-    toString(c.model) AS model,
+    if(request_model != '', toString(request_model), toString(response_model)) AS model,
     toString(c.prompt) AS prompt,
     c.user AS user,
     ending.2 AS error_kind,

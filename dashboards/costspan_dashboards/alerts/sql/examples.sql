@@ -17,7 +17,7 @@ WHERE started_at >= {since:DateTime('UTC')} AND started_at < {until:DateTime('UT
     AND ({rule:String} != 'unpriced' OR unpriced)
     AND ({rule:String} NOT IN ('latency', 'spend', 'entity_spend', 'unit_cost', 'cache') OR status = 'ok')
     AND ({feature:String} = '' OR feature = {feature:String})
-    AND ({model:String} = '' OR model = {model:String})
+    AND ({model:String} = '' OR request_model = {model:String} OR model = {model:String})
     AND ({prompt:String} = '' OR prompt = {prompt:String})
     AND ({team:String} = '' OR team = {team:String})
     AND ({user:String} = '' OR user = {user:String})
