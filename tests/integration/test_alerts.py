@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +133,17 @@ def test_a_burst_of_errors_pages_with_feature_and_kind(
     assert len(alert.finding.examples[0].trace_id) == 32
     assert "usually 0." in alert.finding.title
     assert seen.sent.delivered == 1  # the log
+
+
+def test_a_budget_of_a_model_leads_to_its_calls_whatever_answered_them(
+    store: Store, history: Callable[..., None], tmp_path: Path
+) -> None:
+    history()
+    file = tmp_path / "alerts.toml"
+    file.write_text('[[budgets]]\ndimension = "model"\nvalue = "gpt-4.1"\nusd_per_month = 1\n')
+    (found,) = evaluate(store, NOW, file=file).findings
+    assert found.rule == "budget"
+    assert "model=gpt-4.1&model=gpt-4.1-2026-01-01" in found.link
 
 
 def test_a_spike_of_spend_names_its_cause_in_dollars(

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -6,6 +7,7 @@ import pytest
 
 from costspan.errors import Rejected
 from costspan_collector.store import Store, migrate, pending
+from costspan_collector.store.migrate import Migration
 from costspan_collector.store.rollups import refresh, verify
 
 
@@ -107,4 +109,30 @@ def test_an_upgrade_keeps_every_row_and_rolls_it_up(empty: Store) -> None:
         "SELECT sum(c.calls) AS calls, sum(c.cost_usd) AS cost_usd FROM cost_hourly AS c FINAL"
     )
     assert empty.select(rolled_up, Sum) == before
+    assert verify(empty).differences == ()
+
+
+def test_an_upgrade_renames_the_past_that_alerts_compare_with(
+    empty: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory of the release whose signals went by the snapshot that answered."""
+    old = [file for file in pending(empty) if file.name < "0021"]
+
+    def shipped(store: Store) -> list[Migration]:
+        del store
+        return old
+
+    with monkeypatch.context() as release:
+        release.setattr(sys.modules[migrate.__module__], "pending", shipped)
+        migrate(empty)
+    empty.command(
+        "INSERT INTO calls (started_at, trace_id, span_id, request_model, response_model) VALUES "
+        "('2026-11-19 22:00:00', unhex(repeat('01', 16)), unhex(repeat('01', 8)), 'gpt-5', 'gpt-5-2025-08-07')"
+    )
+    refresh(empty, overlap=timedelta(0))
+    names = "SELECT DISTINCT toString(model) AS name FROM signals_5m FINAL"
+    assert empty.select(names, Table) == [Table("gpt-5-2025-08-07")]
+    assert migrate(empty)[0] == "0021_signals_read_once.sql"
+    refresh(empty, overlap=timedelta(0))
+    assert empty.select(names, Table) == [Table("gpt-5")]
     assert verify(empty).differences == ()

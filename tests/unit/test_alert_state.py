@@ -38,6 +38,13 @@ def finding(
     )
 
 
+def one_and_both() -> tuple[Finding, Finding]:
+    """Return a ticket, and the same with a further cause that would be one by itself."""
+    chat = replace(finding(severity="ticket"), alone_from=0.3)
+    other = Contributor((("team", "beta"),), (), Decimal(9), Decimal(1), 0.4)
+    return chat, replace(chat, contributors=(*chat.contributors, other))
+
+
 class Life:
     """One alert and the steps it took, fed minute by minute."""
 
@@ -190,9 +197,7 @@ def test_a_further_cause_behind_the_first_is_told_where_it_is_a_large_part() -> 
 
 def test_a_further_cause_of_a_ticket_is_told_once_and_only_where_it_lasts() -> None:
     life = Life()
-    chat = replace(finding(severity="ticket"), alone_from=0.3)
-    other = Contributor((("team", "beta"),), (), Decimal(9), Decimal(1), 0.4)
-    both = replace(chat, contributors=(*chat.contributors, other))
+    chat, both = one_and_both()
     for minute in range(3):
         life.at(minute, chat)
     for minute in range(3, 41):  # now and then is chance
@@ -231,9 +236,7 @@ def test_an_outage_of_hours_is_over_when_calls_came_for_minutes() -> None:
 
 def test_a_rest_of_the_breach_is_a_rest_of_its_further_cause() -> None:
     life = Life()
-    chat = replace(finding(severity="ticket"), alone_from=0.3)
-    other = Contributor((("team", "beta"),), (), Decimal(9), Decimal(1), 0.4)
-    both = replace(chat, contributors=(*chat.contributors, other))
+    chat, both = one_and_both()
     for minute in range(3):
         life.at(minute, chat)
     for minute in (3, 9, 15):

@@ -316,7 +316,8 @@ def _tell_elsewhere(
 
 
 def _with_examples(store: Store, finding: Finding) -> Finding:
-    """Return the finding with calls to look at, where it is about calls."""
+    """Return the finding with calls to look at, where it is about calls of the present."""
+    finding = replace(finding, link=_shown_as(store, finding))
     if not finding.window_minutes:
         return finding
     wanted = dict.fromkeys(DIMENSIONS, "") | dict(finding.where)
@@ -328,17 +329,23 @@ def _with_examples(store: Store, finding: Finding) -> Finding:
         rule=finding.rule,
         **wanted,
     )
-    return replace(finding, examples=tuple(rows), link=_shown_as(store, finding))
+    return replace(finding, examples=tuple(rows))
 
 
 def _shown_as(store: Store, finding: Finding) -> str:
     """Return the link with every name that the page has for the model that was asked for."""
-    asked = dict(parse_qsl(urlsplit(finding.link).query)).get("model", "")
-    day = {"since": finding.until - timedelta(days=1), "until": finding.until}
-    sql = load_sql(_PACKAGE, "answered_as")
-    names = [one.model for one in store.select(sql, _Model, asked=asked, **day)] if asked else []
-    every = urlencode([("model", name) for name in (names or [asked])])
-    return finding.link.replace(urlencode({"model": asked}), every)
+    asked = dict(parse_qsl(urlsplit(finding.link).query)).get("model")
+    if not asked:
+        return finding.link
+    rows = store.select(
+        load_sql(_PACKAGE, "answered_as"),
+        _Model,
+        asked=asked,
+        since=finding.until - timedelta(days=1),
+        until=finding.until,
+    )
+    every = [("model", row.model) for row in rows] or [("model", asked)]
+    return finding.link.replace(urlencode({"model": asked}), urlencode(every))
 
 
 @dataclass(frozen=True, slots=True)

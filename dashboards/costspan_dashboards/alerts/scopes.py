@@ -372,7 +372,7 @@ class View:
                 several.append(name)
         return several
 
-    @cached_property
+    @property
     def cells(self) -> Cells:
         """The present's cells of the longest window."""
         quiet = self.past.quiet
@@ -384,7 +384,7 @@ class View:
         """Return the present's cells of a window."""
         return self.cells.between(self.frame.until - minutes, self.frame.until)
 
-    @cached_property
+    @property
     def leaves(self) -> Leaves:
         """By figure, window and leaf; the user is left out."""
 

@@ -68,3 +68,9 @@ ARRAY JOIN arrayConcat(
     arrayMap(kind -> (0, kind), arrayResize(a.kinds, least(retries, 100), 'other'))
 ) AS ending
 WHERE c.started_at >= {since:DateTime64(6, 'UTC')} AND c.started_at < {until:DateTime64(6, 'UTC')};
+
+-- What is there already goes by other names, and is to be rolled up anew.
+INSERT INTO rollup_hours (hour, touched_at)
+SELECT toStartOfHour(started_at) AS hour, now64(6, 'UTC') AS touched_at
+FROM calls
+GROUP BY hour;
