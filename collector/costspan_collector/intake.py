@@ -104,7 +104,12 @@ class Intake:
             raise Answer(Kind.MALFORMED, "malformed", str(error)) from error
         received_at, ingest_id = self._now(), self._pipeline.next_ingest_id()
         sent, places = (
-            take(request, received_at=received_at, ingest_id=ingest_id)
+            take(
+                plain if kind == otlp.PROTOBUF else request.SerializeToString(),
+                request,
+                received_at=received_at,
+                ingest_id=ingest_id,
+            )
             if self._pipeline.reads_spans and not self._book.overrides
             else ([], set[int]())
         )

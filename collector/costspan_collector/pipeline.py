@@ -20,9 +20,9 @@ from costspan.errors import CostspanError, Rejected, Unavailable
 from costspan_collector.normalise import Normalised
 from costspan_collector.record import SpanCount
 from costspan_collector.segments import Backlog, Frame, Part, Segment, Segments, Unreadable
-from costspan_collector.sent import accepted, read
+from costspan_collector.sent import accepted, read, statement
 from costspan_collector.settings import Receiver
-from costspan_collector.store import Row, Store, load_sql
+from costspan_collector.store import Row, Store
 from costspan_collector.telemetry import Counters
 
 _log = logging.getLogger("costspan.pipeline")
@@ -30,6 +30,8 @@ _log = logging.getLogger("costspan.pipeline")
 _ROWS_AT_ONCE = 20_000
 _RETRY_SECONDS = 1.0
 FEW_SPANS = 300
+_AT_ONCE = 4096
+"""Spans that the engine reads together, about."""
 SCHEMA = f"{Path(__file__).with_name('sql') / 'sent.proto'}:Sent"
 
 
@@ -324,7 +326,8 @@ class Pipeline:
         for table, parts in sent.items():
             # Nobody but us writes to it, so the engine finds what was just checked.
             data = b"".join(part.block for part in parts) if faults else segment.path
-            if not _are_few(parts) and self._read(segment, table, data):
+            at_once = _AT_ONCE * len(parts) // sum(part.rows for part in parts) or 1
+            if not _are_few(parts) and self._read(segment, table, data, at_once):
                 stored += parts
                 made = [self._frame([accepted(table, part.block) for part in parts])]
             else:
@@ -354,17 +357,20 @@ class Pipeline:
             for refused in result.refused:
                 _log.warning("a span that was acknowledged is refused: %s", refused)
 
-    def _read(self, segment: Segment, table: str, data: bytes | Path) -> bool:
+    def _read(self, segment: Segment, table: str, data: bytes | Path, at_once: int) -> bool:
         """Let the engine read spans as they were sent; return whether it did.
 
         It does not where it may read one otherwise than `normalise`: then that reads them all.
         """
         try:
             with self._inserting(table):
-                statement = load_sql("costspan_collector", f"insert_sent_{table}")
-                token = f"{segment.name}.sent"
                 self._store.insert_read(
-                    table, data, statement=statement, schema=SCHEMA, token=token
+                    table,
+                    data,
+                    statement=statement(table),
+                    schema=SCHEMA,
+                    at_once=at_once,
+                    token=f"{segment.name}.sent",
                 )
         except Rejected:
             return False

@@ -22,7 +22,7 @@ from google.protobuf.proto import parse_length_prefixed, serialize_length_prefix
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from costspan import semconv
 from costspan.errors import Rejected
@@ -52,6 +52,7 @@ from costspan_collector.normalise import (
     times_taken,
 )
 from costspan_collector.record import Sent
+from costspan_collector.store import load_sql
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {
@@ -60,10 +61,11 @@ _TYPES = {
     "uint64": _FIELD.TYPE_UINT64,
     "fixed64": _FIELD.TYPE_FIXED64,
     "int32": _FIELD.TYPE_INT32,
+    "uint32": _FIELD.TYPE_UINT32,
 }
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
-    # The same request, once with its spans as bytes, once with what makes an outline, and once with
-    # what the engine reads. What a message does not name is dropped: events may hold what was asked.
+    # The same request, once with its spans as bytes, and once with what makes an outline. What a
+    # message does not name is dropped from it.
     "Request": {"resource_spans*": (1, "Resource")},
     "Resource": {"scope_spans*": (2, "Scope")},
     "Scope": {"spans*": (2, "bytes")},
@@ -77,11 +79,17 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "start_time_unix_nano": (7, "fixed64"),
         "end_time_unix_nano": (8, "fixed64"),
         "attributes*": (9, "Named"),
+        "dropped_attributes_count": (10, "uint32"),
+        "events*": (11, "Nothing"),
+        "dropped_events_count": (12, "uint32"),
+        "links*": (13, "Nothing"),
+        "dropped_links_count": (14, "uint32"),
+        "status": (15, "Status"),
     },
     "Named": {"key": (1, "bytes")},
-    "ReadRequest": {"resource_spans*": (1, "ReadResource")},
-    "ReadResource": {"scope_spans*": (2, "ReadScope")},
-    "ReadScope": {"spans*": (2, "Read")},
+    "Nothing": {},
+    "Status": {"code": (3, "int32")},
+    # What is wanted of a span.
     "Read": {
         "trace_id": (1, "bytes"),
         "span_id": (2, "bytes"),
@@ -89,9 +97,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "start_time_unix_nano": (7, "fixed64"),
         "end_time_unix_nano": (8, "fixed64"),
         "attributes*": (9, "bytes"),
-        "status": (15, "ReadStatus"),
+        "status": (15, "Status"),
     },
-    "ReadStatus": {"code": (3, "int32")},
     # As in sql/sent.proto.
     "Sent": {
         "calls*": (2, "bytes"),
@@ -101,6 +108,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "scope_name": (103, "string"),
         "received_us": (104, "uint64"),
         "ingest_id": (105, "uint64"),
+        "calls_bytes*": (106, "uint32"),
+        "http_attempts_bytes*": (107, "uint32"),
     },
 }
 
@@ -112,6 +121,7 @@ def _classes() -> dict[str, Any]:
         for field, (number, kind) in message_fields.items():
             label = _FIELD.LABEL_REPEATED if field.endswith("*") else _FIELD.LABEL_OPTIONAL
             added = message.field.add(name=field.rstrip("*"), number=number, label=label)
+            added.options.packed = field.endswith("*") and kind == "uint32"
             if kind in _TYPES:
                 added.type = _TYPES[kind]
             else:
@@ -130,53 +140,81 @@ _CHILD = struct.Struct("<2s16s2s8s10xcQcQ")
 _TAGS = (b"\x0a\x10", b"\x12\x08", b"\x39", b"\x41")
 _PARENT = b"\x22\x08"
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_NOWHERE = "", False
 _LONGEST = 8192
 """Of an outline that is remembered."""
 
 
 def take(
-    request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
+    body: bytes, request: ExportTraceServiceRequest, *, received_at: datetime, ingest_id: int
 ) -> tuple[list[Sent], set[int]]:
-    """Return what the engine can read of `request`, and the places of these spans in it."""
-    request.DiscardUnknownFields()  # the engine would look into groups
-    canonical = request.SerializeToString()  # each field once, in order, so that all read it alike
-    outlines, read_spans = _scopes(canonical, "OutlinedRequest"), _scopes(canonical, "ReadRequest")
+    """Return what the engine can read of `request`, and the places of these spans in it.
+
+    `body` is the request as it was sent: its spans are kept so.
+    """
+    plain = _CLASS["Request"].FromString(body)
+    if plain.ByteSize() != len(
+        body
+    ):  # lengths in more bytes than they take, as some encoders write
+        plain = _CLASS["Request"].FromString(request.SerializeToString())
+    outlined = _CLASS["OutlinedRequest"].FromString(body)
+    outlined.DiscardUnknownFields()
+    outlines = _scopes(_CLASS["Request"].FromString(outlined.SerializeToString()))
+    resources = (
+        (here.resource, scope.scope)
+        for here in request.resource_spans
+        for scope in here.scope_spans
+    )
     earliest, latest = times_taken(received_at)
     sent: list[Sent] = []
     places: set[int] = set()
     place = 0
-    for here in request.resource_spans:
-        for scope in here.scope_spans:
-            spans, outlined_spans = next(read_spans).spans, next(outlines).spans
-            first, place = place, place + len(spans)
-            whence = origin(here.resource, scope.scope)
-            if whence is None:
-                continue
-            by_table: defaultdict[str, list[bytes]] = defaultdict(list)
-            for at, (span, outline) in enumerate(zip(spans, outlined_spans, strict=True), first):
-                if table := _table_of(outline, earliest, latest):
-                    by_table[table].append(span)
-                    places.add(at)
-            sent += [
-                _kept(table, some, whence, received_at, ingest_id)
-                for table, some in by_table.items()
-            ]
+    for (resource, scope), some, some_outlined in zip(
+        resources, _scopes(plain), outlines, strict=True
+    ):
+        spans = list(some.spans)
+        first, place = place, place + len(spans)
+        whence = origin(resource, scope)
+        if whence is None:
+            continue
+        by_table: defaultdict[str, list[bytes]] = defaultdict(list)
+        last, (table, as_sent) = b"", _NOWHERE
+        for at, (span, outline) in enumerate(zip(spans, some_outlined.spans, strict=True), first):
+            form = _form(outline, earliest, latest)
+            if form != last:  # mostly it is not, which is quicker to see than to look it up
+                last, (table, as_sent) = form, _judged(form)
+            if table:
+                by_table[table].append(span if as_sent else _wanted(span))
+                places.add(at)
+        sent += [
+            _kept(table, some, whence, received_at, ingest_id) for table, some in by_table.items()
+        ]
     return sent, places
 
 
-def _scopes(request: bytes, seen_as: str) -> Iterator[Any]:
-    """Yield the scopes of a request, their spans as bytes of what one of the messages names."""
-    some = _CLASS[seen_as].FromString(request)
-    some.DiscardUnknownFields()
-    plain = _CLASS["Request"].FromString(some.SerializeToString())
-    return (scope for resource in plain.resource_spans for scope in resource.scope_spans)
+def statement(table: str) -> str:
+    """Return what has the engine read the spans of a segment that are for `table` into it."""
+    spans = load_sql("costspan_collector", "sent_spans").replace("{table}", table)
+    insert = load_sql("costspan_collector", f"insert_sent_{table}")
+    return insert.replace("{sent_spans}", f"({spans})")
 
 
-def _table_of(outline: bytes, earliest: int, latest: int) -> str:
-    """Return the table that a span belongs in; empty where reading it takes more than the engine."""
+def _scopes(request: Any) -> Iterator[Any]:  # noqa: ANN401 - its class is made above
+    return (scope for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def _wanted(span: bytes) -> bytes:
+    """Return what is wanted of a span: what happened within, or went wrong, may tell of a prompt."""
+    found = _CLASS["Read"].FromString(span)
+    found.DiscardUnknownFields()
+    return found.SerializeToString()
+
+
+def _form(outline: bytes, earliest: int, latest: int) -> bytes:
+    """Return an outline without its ids and times; empty if they are not as they should be."""
     head = _CHILD if outline[28:30] == _PARENT else _ROOT
     if not head.size <= len(outline) <= _LONGEST:
-        return ""
+        return b""
     ids, trace_id, of_span, span_id, begins, start, ends, end = head.unpack_from(outline)
     if (
         (ids, of_span, begins, ends) == _TAGS
@@ -184,16 +222,30 @@ def _table_of(outline: bytes, earliest: int, latest: int) -> str:
         and trace_id != _NO_TRACE
         and span_id != _NO_SPAN
     ):
-        return _table(outline[head.size :])
-    return ""
+        return outline[head.size :]
+    return b""
 
 
 @lru_cache(maxsize=4096)
-def _table(outline: bytes) -> str:
-    """Return the table that spans of an outline belong in; empty where reading them takes more."""
-    found = _CLASS["Outlined"].FromString(outline)
-    names = {named.key.decode(errors="replace") for named in found.attributes}
-    if not len(names) == len(found.attributes) <= MOST_ATTRIBUTES:
+def _judged(form: bytes) -> tuple[str, bool]:
+    """Return the table that spans of a form belong in, and whether they are kept as they were sent.
+
+    The table is empty where reading them takes more than the engine.
+    """
+    found = _CLASS["Outlined"].FromString(form)
+    return _table(found), not (
+        found.events
+        or found.links
+        or found.dropped_attributes_count
+        or found.dropped_events_count
+        or found.dropped_links_count
+        or found.status.code == Status.STATUS_CODE_ERROR  # which has a message
+    )
+
+
+def _table(outline: Any) -> str:  # noqa: ANN401 - its class is made above
+    names = {named.key.decode(errors="replace") for named in outline.attributes}
+    if not len(names) == len(outline.attributes) <= MOST_ATTRIBUTES:
         return ""
     if any(name.startswith(_CONTENT) for name in names):
         return ""
@@ -264,7 +316,7 @@ def _kept(
     table: str, spans: list[bytes], whence: Origin, received_at: datetime, ingest_id: int
 ) -> Sent:
     message = _CLASS["Sent"](
-        **{table: spans},
+        **{table: spans, f"{table}_bytes": map(len, spans)},
         service_name=whence.service_name,
         environment=whence.environment,
         scope_name=whence.scope_name,

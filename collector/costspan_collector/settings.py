@@ -51,7 +51,7 @@ class Receiver(BaseSettings):
     engine, or `./costspan-spool` before a server."""
     spool_bytes: int = Field(default=2**30, gt=0)
     """What may wait there before senders are asked to come back later."""
-    segment_bytes: int = Field(default=32 * 2**20, gt=0)
+    segment_bytes: int = Field(default=64 * 2**20, gt=0)
     """Of one insert, about."""
     segment_seconds: float = Field(default=1, gt=0)
     """How long a span that was acknowledged may wait for others before it is inserted."""

@@ -14,7 +14,7 @@ QUERIES = sorted(
     path
     for folder in ("collector", "reconcile", "dashboards", "demo")
     for path in (ROOT / folder).glob("**/sql/*.sql")
-    if not path.stem.startswith("insert_sent_")  # which read a segment: see test_sent.py
+    if "sent" not in path.stem.split("_")  # which read a segment: see test_sent.py
 )
 _COMMA = re.compile(r",\s*(?![^(]*\))")
 _PARAMETER = re.compile(r"(?P<name>\w+) (?P<type>[A-Z]\w*(?:\([^)]*\)+)?)(?: \((?P<note>.*)\))?")

@@ -31,12 +31,12 @@ from costspan_collector.normalise import normalise
 from costspan_collector.pipeline import SCHEMA, Pipeline
 from costspan_collector.record import Call, HttpAttempt
 from costspan_collector.segments import Part, Segments
-from costspan_collector.sent import read, take
+from costspan_collector.sent import read, statement, take
 from costspan_collector.settings import Receiver
 from costspan_collector.store import Store, load_sql
 
 RESOURCES = ("chat/completions", "responses", "embeddings", "completions")
-STATEMENT = load_sql("costspan_collector", "insert_sent_calls")
+STATEMENT = statement("calls")
 CASSETTES = Path(__file__).parents[1] / "data" / "cassettes"
 COUNTS = (
     "SELECT service_name, fate, reason, toUInt64(sum(spans)) AS spans FROM span_counts GROUP BY ALL"
@@ -69,9 +69,10 @@ class Paths:
         self.pipeline = Pipeline(store, settings)
         self._intake = Intake(self.pipeline, settings, default_book(), lambda: now)
 
-    def through_the_door(self, request: ExportTraceServiceRequest) -> Found:
+    def through_the_door(self, request: ExportTraceServiceRequest | bytes) -> Found:
         """Let the engine read what it can."""
-        result = self._intake.read(request.SerializeToString(), otlp.PROTOBUF, "")
+        sent = request if isinstance(request, bytes) else request.SerializeToString()
+        result = self._intake.read(sent, otlp.PROTOBUF, "")
         self._intake.submit(result).result(20)
         return self._found()
 
@@ -121,7 +122,7 @@ def paths(store: Store, settings: Receiver, wire: Any) -> Iterator[Callable[...,
 
 
 def taken(request: ExportTraceServiceRequest, now: datetime) -> set[int]:
-    return take(request, received_at=now, ingest_id=1)[1]
+    return take(request.SerializeToString(), request, received_at=now, ingest_id=1)[1]
 
 
 def replay(file: Path) -> Iterator[None]:
@@ -211,10 +212,10 @@ UNCHANGED: list[dict[str, Any]] = [
     {"gen_ai.response.time_to_first_chunk": 999999999.9999999},
     {"costspan.request.retries": 65535},
     {"gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0},
-    {"gen_ai.usage.input_tokens": 2**40},
+    {"gen_ai.usage.input_tokens": 2**21 - 1},
     {"gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_creation.input_tokens": 400},
     {"gen_ai.usage.cache_read.input_tokens": 600, "gen_ai.usage.cache_creation.input_tokens": 401},
-    {"gen_ai.usage.cache_read.input_tokens": 2**40, "gen_ai.usage.input_tokens": 2**40},
+    {"gen_ai.usage.cache_read.input_tokens": 2**20, "gen_ai.usage.input_tokens": 2**20},
     {"gen_ai.usage.reasoning.output_tokens": 100},
     {"gen_ai.usage.reasoning.output_tokens": 101},
     {"costspan.usage.accepted_prediction_tokens": "many"},
@@ -256,7 +257,7 @@ ODD: list[dict[str, Any]] = [
     {"gen_ai.usage.reasoning.output_tokens": False},
     {"costspan.request.retries": AnyValue()},
     {"gen_ai.usage.input_tokens": -1},
-    {"gen_ai.usage.output_tokens": 2**40 + 1},
+    {"gen_ai.usage.output_tokens": 2**21},
     {"gen_ai.usage.reasoning.output_tokens": -(2**63)},
     {"costspan.request.retries": 65536},
     {"gen_ai.response.time_to_first_chunk": "1"},
@@ -301,15 +302,192 @@ def test_the_engine_reads_nothing_where_a_value_is_odd(store: Store, wire: Any) 
     missed: list[dict[str, Any]] = []
     for changes in ODD:
         request = wire.request(wire.span(1), wire.span(2, **changes))
-        (sent,), places = take(request, received_at=wire.now, ingest_id=1)
+        (sent,), places = take(
+            request.SerializeToString(), request, received_at=wire.now, ingest_id=1
+        )
         assert places == {0, 1}
         try:
-            store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+            store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA, at_once=8)
             missed.append(changes)
         except Rejected:
             pass
     assert missed == []
     assert store.select("SELECT * FROM calls", Call) == []
+
+
+def varint(number: int, padding: int = 0) -> bytes:
+    """Return a number as protobuf writes one, in more bytes than it takes if asked to."""
+    groups = [number >> shift & 127 for shift in range(0, max(number.bit_length(), 1), 7)]
+    groups += [0] * padding
+    return bytes([*(group | 128 for group in groups[:-1]), groups[-1]])
+
+
+def field(number: int, value: int | bytes, padding: int = 0) -> bytes:
+    """Return a field: a varint, or what has a length."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value, padding)
+    return varint(number << 3 | 2) + varint(len(value), padding) + value
+
+
+def fixed(number: int, value: bytes) -> bytes:
+    """Return a field of four bytes or eight."""
+    return varint(number << 3 | (5 if len(value) == 4 else 1)) + value
+
+
+def group(number: int, value: bytes) -> bytes:
+    """Return a field as protobuf wrote messages once."""
+    return varint(number << 3 | 3) + value + varint(number << 3 | 4)
+
+
+def noted(value: bytes, after: bytes = b"") -> bytes:
+    """Return an attribute of a span."""
+    return field(9, NOTED + field(2, value) + after)
+
+
+NOTED, TEXT, COUNT = field(1, b"x.note"), field(1, b"abc"), field(3, 300)
+UNKNOWN = [
+    *(field(number, value) for number in (99, 1000) for value in (0, 1, 2**40, b"", b"abc")),
+    fixed(99, bytes(4)),
+    fixed(99, bytes(8)),
+    group(99, b""),
+]
+MORE_THAN_READ = [
+    *UNKNOWN,
+    *(noted(TEXT + unknown) for unknown in UNKNOWN),
+    *(noted(TEXT, unknown) for unknown in UNKNOWN),
+    *(noted(field(5, field(1, TEXT + unknown))) for unknown in UNKNOWN),
+    *(field(15, field(3, 1) + unknown) for unknown in UNKNOWN),
+    field(1, b"t" * 16),
+    field(2, b"s" * 8),
+    field(5, b"another name"),
+    field(15, field(2, b"a message")),
+    field(6, 0),
+    field(6, 300),
+    fixed(16, bytes(4)),
+    noted(field(7, b"abc")),
+    noted(field(6, field(1, field(1, b"k") + field(2, TEXT)))),
+    noted(field(3, 5, padding=1)),
+    noted(field(1, b"abc", padding=1)),
+    noted(field(5, field(1, COUNT))),
+    field(9, NOTED * 2 + field(2, TEXT)),
+    field(9, NOTED + field(2, TEXT), padding=1),
+]
+"""What a span may hold beside what makes a row, or hold in more bytes than it takes."""
+FULL = group(99, TEXT + COUNT)
+UNREADABLE = [
+    FULL,
+    noted(TEXT + FULL),
+    noted(TEXT, FULL),
+    field(15, field(3, 1) + FULL),
+    field(15, b"") * 2,
+    noted(TEXT + TEXT),
+    noted(TEXT + COUNT),
+    noted(COUNT + TEXT),
+    noted(fixed(3, bytes(4))),
+    noted(fixed(3, bytes(8))),
+    noted(fixed(4, bytes(4))),
+    noted(field(3, b"ab")),
+    field(9, NOTED + field(2, TEXT) + field(2, COUNT)),
+    field(9, 5),
+    field(15, 5),
+    field(16, 5),
+]
+"""What the engine stumbles over."""
+ALL_READ = [
+    b"",
+    field(3, b"vendor=1"),
+    field(6, 3),
+    field(15, b""),
+    field(15, field(3, 1)),
+    fixed(16, b"\0\1\0\0"),
+    *(noted(field(3, number)) for bits in range(56) for number in (2**bits - 1, 2**bits)),
+    noted(field(3, 2**64 - 5)),  # -5
+    *(noted(field(1, b"x" * size)) for size in (0, 1, 90, 110, 118, 119, 127, 128, 129, 9000)),
+    noted(field(2, 1)),
+    noted(field(2, 0)),
+    noted(fixed(4, bytes(8))),
+    noted(field(5, b"")),
+    noted(field(5, field(1, TEXT) * 2)),
+    noted(field(5, field(1, TEXT) * 20)),
+    noted(b""),
+]
+
+
+@dataclass(frozen=True)
+class Length:
+    is_more_than_read: bool
+
+
+def body(wire: Any, *spans: bytes) -> bytes:
+    """Return the request that carries spans as they are."""
+    (resource,) = wire.request().resource_spans
+    scope = b"".join(field(2, span) for span in spans)
+    return field(1, field(1, resource.resource.SerializeToString()) + field(2, scope))
+
+
+def test_a_span_that_holds_more_than_is_read_of_it_is_known_by_its_length(
+    store: Store, wire: Any, tmp_path: Path
+) -> None:
+    span = wire.span(1).SerializeToString()
+    some = body(wire, *(span + more for more in (*MORE_THAN_READ, *ALL_READ)))
+    request = ExportTraceServiceRequest.FromString(some)
+    (sent,), places = take(some, request, received_at=wire.now, ingest_id=1)
+    assert len(places) == len(MORE_THAN_READ) + len(ALL_READ)
+    file = tmp_path / "segment"
+    file.write_bytes(sent.block)
+    spans = load_sql("costspan_collector", "sent_spans").replace("{table}", "calls")
+    settings = f"format_schema = '{SCHEMA}', input_format_protobuf_oneof_presence = 1"
+    sql = f"SELECT is_more_than_read FROM ({spans}) SETTINGS {settings}"
+    told = [each.is_more_than_read for each in store.select(sql, Length, path=str(file))]
+    assert told == [True] * len(MORE_THAN_READ) + [False] * len(ALL_READ)
+
+
+def test_what_is_oddly_written_makes_the_rows_it_makes_by_hand(
+    paths: Callable[..., Paths], wire: Any
+) -> None:
+    both = paths()
+    others = [
+        [noted(fixed(3, b"\x80\x80\x80\1"))],  # might be a number
+        [noted(field(1, 5))],
+        [fixed(5, bytes(8))],
+        [field(5, b"\xc3\xa4" * 100) + field(3, b"a=b," * 90)],
+    ]
+    for more in (MORE_THAN_READ, *([each] for each in UNREADABLE), *others):
+        spans = [wire.span(n).SerializeToString() + each for n, each in enumerate(more)]
+        some = body(wire, wire.span(900).SerializeToString(), *spans)
+        found = both.through_the_door(some)
+        assert found == both.by_hand(ExportTraceServiceRequest.FromString(some))
+        assert len(found.calls) == len(more) + 1
+    assert both.given_back >= 1 + len(UNREADABLE)
+
+
+@pytest.mark.parametrize("name", ["gen_ai.usage.input_tokens", "costspan.cost.part.input"])
+@pytest.mark.parametrize(
+    "value", [b"\x80\x80\x80\1", b"\xff\xff\xff\x3f", b"\x80" * 7 + b"\1"], ids=bytes.hex
+)
+def test_a_number_of_another_type_is_none(
+    paths: Callable[..., Paths], wire: Any, name: str, value: bytes
+) -> None:
+    both = paths()
+    attribute = field(9, field(1, name.encode()) + field(2, fixed(3, value)))
+    some = body(wire, wire.span(1, name).SerializeToString() + attribute)
+    found = both.through_the_door(some)
+    assert found == both.by_hand(ExportTraceServiceRequest.FromString(some))
+    assert both.given_back == 1
+
+
+def test_lengths_may_be_written_in_more_bytes_than_they_take(
+    paths: Callable[..., Paths], wire: Any
+) -> None:
+    both = paths()
+    span = wire.span(1)
+    attributes = [field(9, each.SerializeToString(), padding=2) for each in span.attributes]
+    span.ClearField("attributes")
+    some = field(1, body(wire, span.SerializeToString() + b"".join(attributes))[3:], padding=2)
+    found = both.through_the_door(some)
+    assert both.given_back == 0
+    assert found == both.by_hand(ExportTraceServiceRequest.FromString(some))
+    assert len(found.calls) == 1
 
 
 ATTEMPT = {"costspan.request.attempt": 0, "http.request.method": "POST"}
@@ -325,13 +503,18 @@ ODD_ATTEMPTS: list[dict[str, Any]] = [
 
 
 def test_the_engine_reads_no_attempt_where_a_value_is_odd(store: Store, wire: Any) -> None:
-    statement = load_sql("costspan_collector", "insert_sent_http_attempts")
     for changes in ({}, *ODD_ATTEMPTS):
         request = wire.request(wire.plain_span(1, {**ATTEMPT, **changes}))
-        (sent,), _ = take(request, received_at=wire.now, ingest_id=1)
+        (sent,), _ = take(request.SerializeToString(), request, received_at=wire.now, ingest_id=1)
         expected = normalise(request, received_at=wire.now, ingest_id=1)
         try:
-            store.insert_read("http_attempts", sent.block, statement=statement, schema=SCHEMA)
+            store.insert_read(
+                "http_attempts",
+                sent.block,
+                statement=statement("http_attempts"),
+                schema=SCHEMA,
+                at_once=8,
+            )
             assert not changes
             assert store.select("SELECT * FROM http_attempts", HttpAttempt) == expected.attempts
         except Rejected:
@@ -368,7 +551,8 @@ def test_of_a_span_only_what_is_read_is_on_disk(wire: Any) -> None:
     secret = "nobody may see this"
     span = wire.span(1, status=Status(code=Status.STATUS_CODE_ERROR, message=secret))
     span.events.add(name=secret).attributes.add(key="gen_ai.prompt").value.string_value = secret
-    (sent,), _ = take(wire.request(span), received_at=wire.now, ingest_id=1)
+    request = wire.request(span)
+    (sent,), _ = take(request.SerializeToString(), request, received_at=wire.now, ingest_id=1)
     assert secret.encode() not in sent.block
     (call,) = read(sent.block).calls
     assert call.status == "error"
@@ -406,8 +590,8 @@ def test_few_spans_are_read_here_and_many_by_the_engine(
 
 def test_a_span_that_is_twice_in_a_segment_is_one_call(store: Store, wire: Any) -> None:
     request = wire.request(wire.span(1), wire.span(1))
-    (sent,), _ = take(request, received_at=wire.now, ingest_id=1)
-    store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+    (sent,), _ = take(request.SerializeToString(), request, received_at=wire.now, ingest_id=1)
+    store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA, at_once=8)
     assert len(store.select("SELECT * FROM calls FINAL", Call)) == 1
 
 
@@ -429,7 +613,7 @@ def test_what_is_wrong_in_a_segment_keeps_the_engine_from_no_span_beside_it(
     ends = [0]
     for number in range(4):
         request = wire.request(wire.span(number), wire.plain_span(10 + number, ATTEMPT))
-        sent, _ = take(request, received_at=wire.now, ingest_id=1)
+        sent, _ = take(request.SerializeToString(), request, received_at=wire.now, ingest_id=1)
         ends.append(left.append([Part(e.table, e.spans, e.block, is_sent=True) for e in sent]))
     left.close()
     (path,) = settings.spool.glob("*.segment")
@@ -487,10 +671,10 @@ def test_a_span_that_the_engine_reads_is_the_row_it_is_by_hand(
     store: Store, wire: Any, changes: dict[str, Any], without: set[str]
 ) -> None:
     request = wire.request(wire.span(1, *without, **changes))
-    for sent in take(request, received_at=wire.now, ingest_id=1)[0]:
+    for sent in take(request.SerializeToString(), request, received_at=wire.now, ingest_id=1)[0]:
         store.command("TRUNCATE TABLE calls")
         try:
-            store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA)
+            store.insert_read("calls", sent.block, statement=STATEMENT, schema=SCHEMA, at_once=8)
         except Rejected:
             assert read(sent.block) == normalise(request, received_at=wire.now, ingest_id=1)
         else:

@@ -1,6 +1,5 @@
--- One row of `http_attempts` per span in `http_attempts` of messages `Sent` (sent.proto), as
--- `normalise` makes it of the same span. Fails where that might differ: what it would refuse or cut
--- is for it.
+-- One row of `http_attempts` per span of a segment that is for it, as `normalise` makes it of the same
+-- span. Fails where that might differ: what it would refuse or cut is for it.
 -- parameters: path String
 INSERT INTO http_attempts
 (
@@ -8,34 +7,30 @@ INSERT INTO http_attempts
     http_status, error_type, duration_us, received_at, ingest_id
 )
 SELECT
-    fromUnixTimestamp64Micro(toInt64(intDiv(span.start_time_unix_nano, 1000)), 'UTC'),
-    toFixedString(span.trace_id, 16),
-    toFixedString(span.span_id, 8),
-    toFixedString(span.parent_span_id, 8),
+    fromUnixTimestamp64Micro(toInt64(intDiv(start_ns, 1000)), 'UTC'),
+    toFixedString(trace_id, 16),
+    toFixedString(span_id, 8),
+    toFixedString(parent_span_id, 8),
     service_name,
     toUInt16(attempt),
     method,
     server_address,
     toUInt16(http_status),
     error_type,
-    intDiv(span.end_time_unix_nano - span.start_time_unix_nano, 1000),
+    intDiv(end_ns - start_ns, 1000),
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
     ingest_id + throwIf(
-        has_odd_text OR has_odd_kind OR attempt NOT BETWEEN 0 AND 65535 OR http_status NOT BETWEEN 0 AND 999,
+        is_more_than_read
+        OR has_odd_text
+        OR has_odd_kind
+        OR attempt NOT BETWEEN 0 AND 65535
+        OR http_status NOT BETWEEN 0 AND 999,
         'a span is not as the shim makes them'
     )
 FROM
 (
     SELECT
-        service_name,
-        received_us,
-        ingest_id,
-        span,
-        mapKeys(span.attributes) AS names,
-        mapValues(span.attributes) AS found,
-        found.string_value AS texts,
-        found.int_value AS counts,
-        -- What is missing is at 0, where an array has nothing.
+        * EXCEPT (names, kinds, texts, counts, fractions, flags, lists),
         counts[indexOf(names, 'costspan.request.attempt')] AS attempt,
         texts[indexOf(names, 'http.request.method')] AS method,
         texts[indexOf(names, 'server.address')] AS server_address,
@@ -51,19 +46,7 @@ FROM
         arrayExists(
             (name, kind) -> kind != 'count' AND name IN ('costspan.request.attempt', 'http.response.status_code'),
             names,
-            found.kind
+            kinds
         ) AS has_odd_kind
-    FROM
-    (
-        SELECT * EXCEPT http_attempts, arrayJoin(http_attempts) AS span
-        FROM file({path:String}, 'Protobuf', '
-            service_name String, received_us UInt64, ingest_id UInt64,
-            http_attempts Array(Tuple(
-                trace_id String, span_id String, parent_span_id String,
-                start_time_unix_nano UInt64, end_time_unix_nano UInt64,
-                attributes Map(String, Tuple(
-                    kind Enum8(\'none\' = 0, \'text\' = 1, \'flag\' = 2, \'count\' = 3,
-                        \'fraction\' = 4, \'list\' = 5),
-                    string_value String, int_value Int64))))')
-    )
+    FROM {sent_spans}
 )

@@ -126,24 +126,35 @@ class Store:
         return self.url.startswith("chdb:")
 
     def insert_read(
-        self, table: str, data: bytes | Path, *, statement: str, schema: str, token: str = ""
+        self,
+        table: str,
+        data: bytes | Path,
+        *,
+        statement: str,
+        schema: str,
+        at_once: int,
+        token: str = "",
     ) -> None:
         """Write to `table` what a statement reads out of `data` or a file of it, as `insert` does.
 
         `schema` is a file of messages and one of them, which `data` is a row of: `/a/b.proto:Row`.
-        The statement reads it from the file {path:String}, so the store must be one that can.
+        The statement reads it from the file {path:String}, so the store must be one that can, and
+        looks at as many messages `at_once`: it is quickest where what it makes of them stays in the
+        processor's cache.
 
         Raises:
-            Unavailable: the rows are not written; the same call may work later.
-            Rejected: the engine refused the data for good.
+            Unavailable: there is no room for the rows; the same call may work later.
+            Rejected: the engine cannot read it, or the statement refused what it read.
         """
         settings = {
             "async_insert": 0,
+            "max_block_size": at_once,
             "max_insert_threads": 1,  # the same blocks each time, or a token is not kept to
             "max_partitions_per_insert_block": 0,
             "optimize_on_insert": 0,  # FINAL and the merges replace rows anyway
             "format_schema": schema,
             "input_format_protobuf_oneof_presence": 1,  # or a zero is as good as nothing
+            "query_plan_merge_expressions": 0,  # takes longer than it saves
             "insert_deduplication_token": token,
         }
         chosen = ", ".join(f"{name} = '{value}'" for name, value in settings.items() if value != "")
@@ -154,7 +165,10 @@ class Store:
             msg = f"rows for {table} cannot be put where the engine reads them: {error.strerror}"
             raise Unavailable(msg) from error
         except ClickHouseError as error:
-            raise _not_written(table, error) from error
+            if _ENGINES_OWN not in str(error) or any(name in str(error) for name in _NO_ROOM):
+                raise _not_written(table, error) from error
+            msg = f"{table} cannot be read by the engine: {_first_line(error)}"
+            raise Rejected(msg) from error
 
     def _types(self, table: str, names: tuple[str, ...]) -> Sequence[ClickHouseType]:
         known = self._columns.get((table, names))
@@ -394,6 +408,8 @@ _FINAL = (
     "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     "VIOLATED_CONSTRAINT",
 )
+_ENGINES_OWN = "DB::Exception"
+_NO_ROOM = ("NOT_ENOUGH_SPACE", "CANNOT_WRITE_TO_FILE", "CANNOT_FSYNC", "TOO_MANY_PARTS")
 _MAY_ONLY_READ = ("ACCESS_DENIED", "READONLY", "readonly")
 """The last is told by the client, of a setting."""
 
