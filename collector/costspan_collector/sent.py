@@ -3,8 +3,9 @@
 An outline of a span is what its attributes are called, without what they hold. The spans of our
 shim have few outlines, so each is judged once: whether the engine's reading
 (`sql/insert_sent_*.sql`) is all there is to say about it. What depends on the values (their types,
-the length of a text, whether parts sum to their cost) the engine checks as it reads; where a check
-fails, the spans are read by `normalise` after all.
+the length of a text, whether parts sum to their cost) the engine checks as it reads, and whether it
+read all there is (`sql/sent_spans.sql`); where a check fails, the spans are read by `normalise`
+after all.
 """
 
 import struct
@@ -153,9 +154,7 @@ def take(
     `body` is the request as it was sent: its spans are kept so.
     """
     plain = _CLASS["Request"].FromString(body)
-    if plain.ByteSize() != len(
-        body
-    ):  # lengths in more bytes than they take, as some encoders write
+    if plain.ByteSize() != len(body):  # some encoders write each length in four bytes
         plain = _CLASS["Request"].FromString(request.SerializeToString())
     outlined = _CLASS["OutlinedRequest"].FromString(body)
     outlined.DiscardUnknownFields()

@@ -26,6 +26,8 @@ SPIKE = timedelta(minutes=75)
 BURST = timedelta(minutes=20)
 _SPIKE_CALLS, _SPIKE_TOKENS = 75, 140_000
 _BURST_CALLS, _BURST_FAILING = 60, 0.65
+_NEIGHBOUR_CALLS = 30
+"""Of another feature with the same model meanwhile, which do not fail."""
 _MOST_INPUT = 250_000
 """Under the length at which long-context prices begin."""
 
@@ -112,7 +114,10 @@ def history(organization: Organization, *, seed: int, now: datetime, days: int) 
         if feature.name == BURST_FEATURE:
             calls += _burst(feature, key, now, random)
         if feature.name == BURST_NEIGHBOUR:
-            calls += [_call(feature, key, at, random) for at in _through_burst(30, now, random)]
+            calls += [
+                _call(feature, key, at, random)
+                for at in _through_burst(_NEIGHBOUR_CALLS, now, random)
+            ]
     return sorted(
         (call for call in calls if call.started_at >= since and call.ended_at < now),
         key=lambda call: (call.started_at, call.request_id),

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 
 from costspan.errors import Rejected
@@ -47,6 +48,15 @@ def test_a_directory_is_the_one_that_its_url_names(tmp_path: Path) -> None:
     directory.mkdir()
     with open_desk(served(directory)), pytest.raises(Rejected, match="a silence of everything"):
         hand_over(f"chdb://{tmp_path}/50%2525%20ours?x=y", EVERYTHING)
+
+
+def test_a_server_of_another_release_says_that_it_does_not_know_what_is_asked(
+    tmp_path: Path,
+) -> None:
+    socket_of_it = httpx2.HTTPTransport(uds=str(tmp_path / "commands.sock"))
+    with open_desk(served(tmp_path)), httpx2.Client(transport=socket_of_it) as client:
+        answer = client.post("http://costspan/", content=b'{"to_do": "what is new"}')
+    assert (answer.status_code, "restart it" in answer.text) == (400, True)
 
 
 def test_a_clickhouse_server_needs_no_socket() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import httpx2
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -168,7 +168,11 @@ def hand_over(url: str, asked: Asked) -> Done | None:
 
 
 async def _answer(store: Store, request: Request) -> Response:
-    asked = _ASKED.validate_json(await request.body())
+    try:
+        asked = _ASKED.validate_json(await request.body())
+    except ValidationError:  # from a command of another release
+        msg = "this `costspan serve` does not know what was asked; restart it after an upgrade"
+        return PlainTextResponse(msg, 400)
     try:
         done = await run_in_threadpool(do, store, asked, datetime.now(UTC))
     except CostspanError as error:
