@@ -11,7 +11,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -32,6 +32,8 @@ _RETRY_SECONDS = 1.0
 FEW_SPANS = 300
 _AT_ONCE = 4096
 """Spans that the engine reads together, about."""
+_PIECES = 8
+"""Of a segment in which there is something that the engine does not read."""
 SCHEMA = f"{Path(__file__).with_name('sql') / 'sent.proto'}:Sent"
 
 
@@ -326,14 +328,12 @@ class Pipeline:
         for table, parts in sent.items():
             # Nobody but us writes to it, so the engine finds what was just checked.
             data = b"".join(part.block for part in parts) if faults else segment.path
-            at_once = _AT_ONCE * len(parts) // sum(part.rows for part in parts) or 1
-            if not _are_few(parts) and self._read(segment, table, data, at_once):
-                stored += parts
-                made = [self._frame([accepted(table, part.block) for part in parts])]
-            else:
-                results, made = self._read_here(segment, parts)
-                by_hand += results
-                faults["refused"] += len(parts) - len(results)
+            read, left = self._read_sent(segment, table, parts, data)
+            results, made = self._read_here(segment, left)
+            stored += read
+            by_hand += results
+            faults["refused"] += len(left) - len(results)
+            made.append(self._frame([accepted(table, part.block) for part in read]))
             for part in chain.from_iterable(made):
                 tables[part.table].append(part)
         for table, parts in tables.items():
@@ -357,11 +357,31 @@ class Pipeline:
             for refused in result.refused:
                 _log.warning("a span that was acknowledged is refused: %s", refused)
 
-    def _read(self, segment: Segment, table: str, data: bytes | Path, at_once: int) -> bool:
-        """Let the engine read spans as they were sent; return whether it did.
+    def _read_sent(
+        self, segment: Segment, table: str, parts: Sequence[Part], data: bytes | Path
+    ) -> tuple[Sequence[Part], Sequence[Part]]:
+        """Let the engine read spans as they were sent; return the parts that it read, and the others.
 
-        It does not where it may read one otherwise than `normalise`: then that reads them all.
+        It reads nothing where it may read one otherwise than `normalise`. So it is given the rest of
+        a segment in pieces then.
         """
+        if self._read(table, parts, data, token=f"{segment.name}.sent"):
+            return parts, []
+        read: list[Part] = []
+        left: list[Part] = []
+        size = -(-len(parts) // _PIECES)
+        for first in range(0, len(parts), size):
+            piece = parts[first : first + size]
+            data = b"".join(part.block for part in piece)
+            token = f"{segment.name}.sent.{first}"
+            is_new = len(piece) < len(parts)
+            (read if is_new and self._read(table, piece, data, token=token) else left).extend(piece)
+        return read, left
+
+    def _read(self, table: str, parts: Sequence[Part], data: bytes | Path, *, token: str) -> bool:
+        """Let the engine read `data`, which holds `parts`; return whether it did."""
+        if _are_few(parts):
+            return False
         try:
             with self._inserting(table):
                 self._store.insert_read(
@@ -369,8 +389,8 @@ class Pipeline:
                     data,
                     statement=statement(table),
                     schema=SCHEMA,
-                    at_once=at_once,
-                    token=f"{segment.name}.sent",
+                    at_once=_AT_ONCE * len(parts) // sum(part.rows for part in parts) or 1,
+                    token=token,
                 )
         except Rejected:
             return False
@@ -385,7 +405,7 @@ class Pipeline:
             try:
                 result = read(part.block)
                 frames.append(self._frame([result]))
-                results.append(result)
+                results.append(replace(result, calls=[], attempts=[]))  # which are in the frame
             except Rejected as error:
                 path = self._segments.quarantine(segment, part, index)
                 _log.error("%s; it is kept in %s", error, path)

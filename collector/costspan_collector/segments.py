@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from io import FileIO
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from uuid import uuid4
 from zlib import crc32
@@ -72,10 +71,7 @@ class Segment:
 
     def read(self) -> Iterator[Frame | Unreadable]:
         """Yield everything in it, in order."""
-        if not self.path.stat().st_size:
-            return
-        with self.path.open("rb") as file:
-            data = mmap(file.fileno(), 0, access=ACCESS_READ)
+        data = self.path.read_bytes()
         at = 0
         while at < len(data):
             end = _frame_end(data, at)
@@ -304,7 +300,7 @@ def _parts(payload: memoryview) -> Iterator[Part]:
         at += length
 
 
-def _frame_end(data: mmap, at: int) -> int:
+def _frame_end(data: bytes, at: int) -> int:
     """Return where the frame at `at` ends; 0 if there is no whole one."""
     if len(data) - at < _HEADER.size or not _is_start(data[at : at + _HEADER.size]):
         return 0
@@ -320,7 +316,7 @@ def _is_start(data: bytes) -> bool:
     return mark == _MARK and checksum == crc32(data[: _HEADER.size - 4])
 
 
-def _next_frame(data: mmap, at: int) -> int:
+def _next_frame(data: bytes, at: int) -> int:
     """Return where the next whole frame starts, or the end."""
     while (at := data.find(_MARK, at)) >= 0:
         if _frame_end(data, at):

@@ -23,7 +23,7 @@ from google.protobuf.proto import parse_length_prefixed, serialize_length_prefix
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from costspan import semconv
 from costspan.errors import Rejected
@@ -85,11 +85,11 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "dropped_events_count": (12, "uint32"),
         "links*": (13, "Nothing"),
         "dropped_links_count": (14, "uint32"),
-        "status": (15, "Status"),
+        "status": (15, "OutlinedStatus"),
     },
     "Named": {"key": (1, "bytes")},
     "Nothing": {},
-    "Status": {"code": (3, "int32")},
+    "OutlinedStatus": {"message": (2, "bytes"), "code": (3, "int32")},
     # What is wanted of a span.
     "Read": {
         "trace_id": (1, "bytes"),
@@ -98,8 +98,9 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "start_time_unix_nano": (7, "fixed64"),
         "end_time_unix_nano": (8, "fixed64"),
         "attributes*": (9, "bytes"),
-        "status": (15, "Status"),
+        "status": (15, "ReadStatus"),
     },
+    "ReadStatus": {"code": (3, "int32")},
     # As in sql/sent.proto.
     "Sent": {
         "calls*": (2, "bytes"),
@@ -138,8 +139,12 @@ _CLASS = _classes()
 # How the outline of a span with ids and times begins: protobuf writes fields by their number.
 _ROOT = struct.Struct("<2s16s2s8scQcQ")
 _CHILD = struct.Struct("<2s16s2s8s10xcQcQ")
+_RELAYED = struct.Struct("<2s16s2s8s2xcQcQ")
 _TAGS = (b"\x0a\x10", b"\x12\x08", b"\x39", b"\x41")
 _PARENT = b"\x22\x08"
+_NO_PARENT = b"\x22\x00"
+"""As the OpenTelemetry Collector writes it of a root."""
+_HEADS = {_PARENT: _CHILD, _NO_PARENT: _RELAYED}
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _NOWHERE = "", False
 _LONGEST = 8192
@@ -211,7 +216,7 @@ def _wanted(span: bytes) -> bytes:
 
 def _form(outline: bytes, earliest: int, latest: int) -> bytes:
     """Return an outline without its ids and times; empty if they are not as they should be."""
-    head = _CHILD if outline[28:30] == _PARENT else _ROOT
+    head = _HEADS.get(outline[28:30], _ROOT)
     if not head.size <= len(outline) <= _LONGEST:
         return b""
     ids, trace_id, of_span, span_id, begins, start, ends, end = head.unpack_from(outline)
@@ -238,7 +243,7 @@ def _judged(form: bytes) -> tuple[str, bool]:
         or found.dropped_attributes_count
         or found.dropped_events_count
         or found.dropped_links_count
-        or found.status.code == Status.STATUS_CODE_ERROR  # which has a message
+        or found.status.message
     )
 
 

@@ -44,6 +44,8 @@ PACED_SECONDS = 10
 PACED_BATCH = 20
 MOST_P99_SECONDS = 0.25
 MOST_BYTES_A_CALL = 60
+LEAST_OF_THE_CEILING = 0.6
+"""Of the plain one, which is the study's."""
 HEADERS = {"content-type": "application/x-protobuf"}
 MEMORY_SPANS = 10_000_000
 MOST_GROWTH = 1.1
@@ -378,7 +380,9 @@ def memory(spans: int) -> list[float]:
                     return
                 other = number.to_bytes(4, "big") + _TRACE[4:]
                 body = bodies[number % BODIES].replace(b"\x0a\x10" + _TRACE, b"\x0a\x10" + other)
-                assert client.post(collector.url, content=body).status_code == 200
+                while (status := client.post(collector.url, content=body).status_code) == 503:
+                    threading.Event().wait(1)  # the door is quicker than the store
+                assert status == 200
                 if number % LOOK_EVERY == 0:
                     found.append(collector.resident_bytes / 2**20)
                     print(f"{number * BATCH} spans, {found[-1]:.0f} MB resident", flush=True)
@@ -413,6 +417,7 @@ def test_the_bars_of_the_collector_hold() -> None:
     print(json.dumps(found, indent=2))
     assert found["ack_p99_seconds_at_2000_a_second"] < MOST_P99_SECONDS
     assert found["bytes_a_call_on_disk"] <= MOST_BYTES_A_CALL
+    assert found["of_the_plain_ceiling"] >= LEAST_OF_THE_CEILING
 
 
 if __name__ == "__main__":

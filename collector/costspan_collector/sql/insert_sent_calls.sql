@@ -68,6 +68,7 @@ SELECT
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
     ingest_id + throwIf(
         is_more_than_read
+        OR is_out_of_bounds
         OR has_odd_text
         OR has_odd_count
         OR has_odd_part
@@ -165,7 +166,7 @@ FROM
                 texts
             ) AS has_odd_text,
             -- Numbers of four bytes and eight might be of another type too, which protobuf passes by.
-            -- The parts of a cost cannot: they sum to it.
+            -- Those of the parts of a cost are held against their sum.
             arrayExists(
                 (name, kind, count) -> (kind != 'count' OR count NOT BETWEEN 0 AND 2097151) AND name IN (
                     'gen_ai.usage.input_tokens', 'gen_ai.usage.cache_read.input_tokens',

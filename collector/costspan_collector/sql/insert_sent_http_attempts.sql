@@ -21,6 +21,7 @@ SELECT
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
     ingest_id + throwIf(
         is_more_than_read
+        OR is_out_of_bounds
         OR has_odd_text
         OR has_odd_kind
         OR attempt NOT BETWEEN 0 AND 65535

@@ -1,12 +1,15 @@
 -- One row per span in `{table}` of messages `Sent` (sent.proto). What an array misses is at 0.
 -- A span that takes more bytes than what was read of it does, as protobuf writes that, holds
 -- something else; then nothing can be said of it here. One field twice is such a thing, a length not
--- written in the fewest bytes another. It is the same for texts of 16 kB, which are no common ones.
+-- written in the fewest bytes another. It is the same for what is not common: texts of 16 kB, names
+-- of 128 bytes, lists of anything but texts, attributes without a value. Nothing counts for more than
+-- it takes, but what is written as another type than it is, by nobody who means well: so who reads
+-- this looks at ids and times again.
 -- parameters: path String
 SELECT
-    * EXCEPT (trace_state, name, kind, span_flags, outcome, bytes),
+    * EXCEPT (trace_state, name, kind, span_flags, parent, outcome, bytes),
     bytes != 46
-        + if(empty(parent_span_id), 0, 10)
+        + if(parent = 'none', 0, 2 + length(parent_span_id))
         + if(empty(trace_state), 0, 2 + (length(trace_state) > 127) + length(trace_state))
         + if(empty(name), 0, 2 + (length(name) > 127) + length(name))
         + 2 * (kind != 0)
@@ -16,26 +19,42 @@ SELECT
         + arraySum(
             pair -> 2 + (pair > 127) + pair,
             arrayMap(
-                (name, value) -> 4 + length(name) + (value > 127) + value,
+                (name, value) -> if(empty(name), 0, 2 + length(name)) + if(value = 0, 0, 2 + (value > 127) + value),
                 names,
                 arrayMap(
-                    -- A count takes a byte for seven bits, and a double keeps how many bits there are.
-                    (kind, text, count, list) -> 2 + (length(text) > 127) + length(text)
-                        + intDiv(
-                            bitShiftRight(reinterpretAsUInt64(toFloat64(toUInt64(bitOr(count, 1)))), 52) - 1023,
-                            7
-                        )
-                        + 7 * (kind = 'fraction')
-                        - 2 * (kind = 'none')
-                        + arraySum(text -> 4 + length(text), list)
-                        + (arraySum(text -> 4 + length(text), list) > 127),
+                    -- A count takes a byte for seven bits. How many bits there are a double keeps,
+                    -- exactly where no two of them stand side by side.
+                    (kind, text, count, list) -> if(
+                        kind = 'none',
+                        0,
+                        2 + (length(text) > 127) + length(text)
+                            + intDiv(
+                                bitShiftRight(
+                                    reinterpretAsUInt64(toFloat64(bitAnd(
+                                        toUInt64(bitOr(count, 1)),
+                                        bitNot(bitShiftRight(toUInt64(bitOr(count, 1)), 1))
+                                    ))),
+                                    52
+                                ) - 1023,
+                                7
+                            )
+                            + 7 * (kind = 'fraction')
+                            + arraySum(text -> if(empty(text), 2, 4 + length(text)), list)
+                            + (arraySum(text -> if(empty(text), 2, 4 + length(text)), list) > 127)
+                    ),
                     kinds,
                     texts,
                     counts,
                     lists
                 )
             )
-        ) AS is_more_than_read
+        ) AS is_more_than_read,
+    length(trace_id) != 16
+        OR length(span_id) != 8
+        OR length(parent_span_id) NOT IN (0, 8)
+        OR start_ns > end_ns
+        OR start_ns < toUnixTimestamp(toDateTime('2020-01-01', 'UTC')) * 1000000000
+        OR end_ns > (received_us + 86400000000) * 1000 AS is_out_of_bounds
 FROM
 (
     SELECT
@@ -46,6 +65,7 @@ FROM
         ingest_id,
         span.trace_id AS trace_id,
         span.span_id AS span_id,
+        span.parent AS parent,
         span.parent_span_id AS parent_span_id,
         span.trace_state AS trace_state,
         span.name AS name,
@@ -74,8 +94,9 @@ FROM
                 service_name String, environment String, scope_name String,
                 received_us UInt64, ingest_id UInt64, {table}_bytes Array(UInt32),
                 {table} Array(Tuple(
-                    trace_id String, span_id String, parent_span_id String, trace_state String,
-                    name String, kind UInt64, flags UInt32,
+                    trace_id String, span_id String, trace_state String,
+                    parent Enum8(\'none\' = 0, \'parent\' = 4), parent_span_id String, name String,
+                    kind UInt64, flags UInt32,
                     start_time_unix_nano UInt64, end_time_unix_nano UInt64,
                     attributes Map(String, Tuple(
                         kind Enum8(\'none\' = 0, \'text\' = 1, \'flag\' = 2, \'count\' = 3,

@@ -143,13 +143,13 @@ class Store:
         processor's cache.
 
         Raises:
-            Unavailable: there is no room for the rows; the same call may work later.
+            Unavailable: the rows are not written; the same call may work later.
             Rejected: the engine cannot read it, or the statement refused what it read.
         """
         settings = {
             "async_insert": 0,
-            "max_block_size": at_once,
-            "max_insert_threads": 1,  # the same blocks each time, or a token is not kept to
+            "max_block_size": at_once,  # the same blocks each time, or a token is not kept to
+            "max_insert_threads": 1,
             "max_partitions_per_insert_block": 0,
             "optimize_on_insert": 0,  # FINAL and the merges replace rows anyway
             "format_schema": schema,
