@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from uuid import uuid4
 from zlib import crc32
@@ -71,7 +72,10 @@ class Segment:
 
     def read(self) -> Iterator[Frame | Unreadable]:
         """Yield everything in it, in order."""
-        data = self.path.read_bytes()
+        if not self.path.stat().st_size:
+            return
+        with self.path.open("rb") as file:
+            data = mmap(file.fileno(), 0, access=ACCESS_READ)
         at = 0
         while at < len(data):
             end = _frame_end(data, at)
@@ -300,7 +304,7 @@ def _parts(payload: memoryview) -> Iterator[Part]:
         at += length
 
 
-def _frame_end(data: bytes, at: int) -> int:
+def _frame_end(data: mmap, at: int) -> int:
     """Return where the frame at `at` ends; 0 if there is no whole one."""
     if len(data) - at < _HEADER.size or not _is_start(data[at : at + _HEADER.size]):
         return 0
@@ -316,7 +320,7 @@ def _is_start(data: bytes) -> bool:
     return mark == _MARK and checksum == crc32(data[: _HEADER.size - 4])
 
 
-def _next_frame(data: bytes, at: int) -> int:
+def _next_frame(data: mmap, at: int) -> int:
     """Return where the next whole frame starts, or the end."""
     while (at := data.find(_MARK, at)) >= 0:
         if _frame_end(data, at):

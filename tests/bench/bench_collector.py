@@ -44,8 +44,6 @@ PACED_SECONDS = 10
 PACED_BATCH = 20
 MOST_P99_SECONDS = 0.25
 MOST_BYTES_A_CALL = 60
-LEAST_OF_THE_CEILING = 0.6
-"""Of the plain one, which is the study's."""
 HEADERS = {"content-type": "application/x-protobuf"}
 MEMORY_SPANS = 10_000_000
 MOST_GROWTH = 1.1
@@ -417,7 +415,6 @@ def test_the_bars_of_the_collector_hold() -> None:
     print(json.dumps(found, indent=2))
     assert found["ack_p99_seconds_at_2000_a_second"] < MOST_P99_SECONDS
     assert found["bytes_a_call_on_disk"] <= MOST_BYTES_A_CALL
-    assert found["of_the_plain_ceiling"] >= LEAST_OF_THE_CEILING
 
 
 if __name__ == "__main__":

@@ -658,6 +658,28 @@ def test_what_is_wrong_in_a_segment_keeps_the_engine_from_no_span_beside_it(
     assert len(store.select("SELECT * FROM http_attempts", HttpAttempt)) == 2
 
 
+def test_a_segment_of_a_release_that_kept_no_lengths_is_stored(
+    store: Store, settings: Receiver, wire: Any
+) -> None:
+    assert settings.spool
+    received_us = int(wire.now.timestamp()) * 10**6
+    sent = b"".join(
+        [
+            *(field(2, wire.span(number).SerializeToString()) for number in range(3)),
+            field(101, b"shop"),
+            field(104, received_us),
+            field(105, 1),
+        ]
+    )
+    left = Segments(settings.spool, most_bytes=10**6, least_free_bytes=0)
+    left.append([Part("calls", 3, varint(len(sent)) + sent, is_sent=True)])
+    left.close()
+    both = Paths(store, settings, wire.now)
+    found = both.by_hand(wire.request())
+    both.pipeline.close()
+    assert (len(found.calls), both.given_back) == (3, 1)
+
+
 CALLS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(
         (

@@ -19,29 +19,26 @@ SELECT
         + arraySum(
             pair -> 2 + (pair > 127) + pair,
             arrayMap(
-                (name, value) -> if(empty(name), 0, 2 + length(name)) + if(value = 0, 0, 2 + (value > 127) + value),
+                (name, value) -> 2 * notEmpty(name) + length(name) + 2 * (value > 0) + (value > 127) + value,
                 names,
                 arrayMap(
                     -- A count takes a byte for seven bits. How many bits there are a double keeps,
                     -- exactly where no two of them stand side by side.
-                    (kind, text, count, list) -> if(
-                        kind = 'none',
-                        0,
-                        2 + (length(text) > 127) + length(text)
-                            + intDiv(
-                                bitShiftRight(
-                                    reinterpretAsUInt64(toFloat64(bitAnd(
-                                        toUInt64(bitOr(count, 1)),
-                                        bitNot(bitShiftRight(toUInt64(bitOr(count, 1)), 1))
-                                    ))),
-                                    52
-                                ) - 1023,
-                                7
-                            )
-                            + 7 * (kind = 'fraction')
-                            + arraySum(text -> if(empty(text), 2, 4 + length(text)), list)
-                            + (arraySum(text -> if(empty(text), 2, 4 + length(text)), list) > 127)
-                    ),
+                    (kind, text, count, list) -> 2 * (kind != 'none')
+                        + (length(text) > 127) + length(text)
+                        + intDiv(
+                            bitShiftRight(
+                                reinterpretAsUInt64(toFloat64(bitAnd(
+                                    toUInt64(bitOr(count, 1)),
+                                    bitNot(bitShiftRight(toUInt64(bitOr(count, 1)), 1))
+                                ))),
+                                52
+                            ) - 1023,
+                            7
+                        )
+                        + 7 * (kind = 'fraction')
+                        + arraySum(text -> 2 + 2 * notEmpty(text) + length(text), list)
+                        + (arraySum(text -> 2 + 2 * notEmpty(text) + length(text), list) > 127),
                     kinds,
                     texts,
                     counts,
