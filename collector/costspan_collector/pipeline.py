@@ -362,11 +362,13 @@ class Pipeline:
     ) -> tuple[Sequence[Part], Sequence[Part]]:
         """Let the engine read spans as they were sent; return the parts that it read, and the others.
 
-        It reads nothing where it may read one otherwise than `normalise`. So it is given the rest of
-        a segment in pieces then.
+        It reads nothing where it may read one otherwise than `normalise`: then it is given what there
+        is in pieces.
         """
         if self._read(table, parts, data, token=f"{segment.name}.sent"):
             return parts, []
+        if len(parts) == 1:
+            return [], parts
         read: list[Part] = []
         left: list[Part] = []
         size = -(-len(parts) // _PIECES)
@@ -374,8 +376,7 @@ class Pipeline:
             piece = parts[first : first + size]
             data = b"".join(part.block for part in piece)
             token = f"{segment.name}.sent.{first}"
-            is_new = len(piece) < len(parts)
-            (read if is_new and self._read(table, piece, data, token=token) else left).extend(piece)
+            (read if self._read(table, piece, data, token=token) else left).extend(piece)
         return read, left
 
     def _read(self, table: str, parts: Sequence[Part], data: bytes | Path, *, token: str) -> bool:

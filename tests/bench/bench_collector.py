@@ -7,8 +7,8 @@ uv run pytest -m bench tests/bench/bench_collector.py
 There are three ceilings, all of the engine alone, nothing of Python. Two make the same rows, by the
 collector's own statement, in inserts of the same size: one as the collector does, one with what the
 engine does unless told otherwise, as the study measured it, which looks at no span's length. The
-lean one makes a third of the columns, checks nothing, and reads the requests in one insert. Rates are per CPU second
-of all threads of the collector's process, since other work runs beside a bench.
+lean one makes a third of the columns, checks nothing, and reads the requests in one insert. Rates
+are per CPU second of all threads of the collector's process, since other work runs beside a bench.
 """
 
 import json

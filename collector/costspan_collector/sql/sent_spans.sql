@@ -2,9 +2,9 @@
 -- A span that takes more bytes than what was read of it does, as protobuf writes that, holds
 -- something else; then nothing can be said of it here. One field twice is such a thing, a length not
 -- written in the fewest bytes another. It is the same for what is not common: texts of 16 kB, names
--- of 128 bytes, lists of anything but texts, attributes without a value. Nothing counts for more than
--- it takes, but what is written as another type than it is, by nobody who means well: so who reads
--- this looks at ids and times again.
+-- of 128 bytes, lists of anything but texts, values that are empty. Nothing counts for more than it
+-- takes, but what is written as another type than it is, by nobody who means well: so ids and times
+-- are looked at again.
 -- parameters: path String
 SELECT
     * EXCEPT (trace_state, name, kind, span_flags, parent, outcome, bytes),
