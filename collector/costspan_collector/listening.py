@@ -62,6 +62,7 @@ def running(app: "ASGIApp", listener: socket.socket) -> Generator[str]:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        http="h11",  # bounds the headers, which httptools does not
         ws="websockets-sansio",
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -246,6 +246,7 @@ ODD: list[dict[str, Any]] = [
     {"costspan.user": AnyValue(bytes_value=b"x")},
     {"costspan.user": AnyValue(kvlist_value=KeyValueList())},
     {"gen_ai.response.finish_reasons": [""]},
+    {"gen_ai.response.finish_reasons": [AnyValue()]},
     {"gen_ai.response.finish_reasons": [1.5]},
     {"gen_ai.response.finish_reasons": [LONG]},
     {"gen_ai.response.finish_reasons": "stop"},
@@ -283,6 +284,7 @@ ODD: list[dict[str, Any]] = [
     {"costspan.cost.part.cached_input": 0.0},
     {"costspan.cost.part.cached_input": AnyValue()},
     {"costspan.cost.part.input": -1},
+    {"costspan.cost.part.input": 210_000_001, "costspan.cost.part.output": -1},
     {"costspan.cost.part.input": 10**18},
     {"costspan.cost.part.input": 2**63 - 1, "costspan.cost.part.output": 2**63 - 1},
     {"costspan.price.status": "", "gen_ai.usage.input_tokens": 3},
@@ -304,8 +306,12 @@ def test_the_engine_reads_what_it_is_given_as_by_hand(
 
 def test_the_engine_reads_nothing_where_a_value_is_odd(store: Store, wire: Any) -> None:
     missed: list[dict[str, Any]] = []
-    for changes in ODD:
-        request = wire.request(wire.span(1), wire.span(2, **changes))
+    no_parts = {f"costspan.cost.part.{meter}": 0 for meter in ("input", "output")}
+    for without, changes in [
+        *(((), changes) for changes in ODD),
+        (("costspan.cost.usd",), no_parts),
+    ]:
+        request = wire.request(wire.span(1), wire.span(2, *without, **changes))
         (sent,), places = take(
             request.SerializeToString(), request, received_at=wire.now, ingest_id=1
         )

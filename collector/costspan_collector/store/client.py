@@ -154,7 +154,8 @@ class Store:
             "optimize_on_insert": 0,  # FINAL and the merges replace rows anyway
             "format_schema": schema,
             "input_format_protobuf_oneof_presence": 1,  # or a zero is as good as nothing
-            "query_plan_merge_expressions": 0,  # takes longer than it saves
+            "query_plan_merge_expressions": 0,  # take longer than they save, as on the next line
+            "compile_expressions": 0,
             "insert_deduplication_token": token,
         }
         chosen = ", ".join(f"{name} = '{value}'" for name, value in settings.items() if value != "")
