@@ -218,9 +218,8 @@ def _spans(
         for scope_spans in resource_spans.scope_spans:
             name = resource.cut("scope.name", scope_spans.scope.name)
             following = first + len(scope_spans.spans)
-            for index in range(
-                first, following
-            ):  # an object for each span costs more than all else
+            # By number: to make an object of a span that is left out costs more than all else here.
+            for index in range(first, following):
                 if index not in without:
                     yield index, scope_spans.spans[index - first], name, resource, service
             first = following

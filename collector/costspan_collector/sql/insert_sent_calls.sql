@@ -67,6 +67,8 @@ SELECT
     price_path,
     fromUnixTimestamp64Micro(toInt64(received_us), 'UTC'),
     -- Added up and multiplied: so far out, the engine thinks about each AND and OR for a millisecond.
+    -- A part is no more than the cost, where none is below zero and they sum to it. A reason of more
+    -- than 125 bytes is_more_than_read finds.
     ingest_id + throwIf(
         (
             is_more_than_read
