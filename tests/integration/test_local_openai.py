@@ -123,6 +123,12 @@ def test_a_chat_stream_tells_usage_in_a_last_chunk_only_when_asked(
     if asked:
         assert chunks[-1].choices == []
         assert told[0].usage is not None
+        request_id = stream.response.headers["x-request-id"]
+        for _ in range(100):  # a stream is charged once it is over, which its reader may see first
+            if service.ledger.entries and _last(service).request_id == request_id:
+                break
+            threading.Event().wait(0.05)
+        assert _last(service).request_id == request_id
         assert told[0].usage.completion_tokens == _last(service).output_tokens
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
 
